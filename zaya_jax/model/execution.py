@@ -1,0 +1,63 @@
+"""How a model is computed: everything that may change without changing the function."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Literal
+
+import jax.numpy as jnp
+
+from zaya_jax.errors import mistake
+
+Layout = Literal["stacked", "unstacked"]
+Implementation = Literal["auto", "xla", "pallas", "interpret", "reference"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Execution:
+    """Frozen and hashable: a static argument of every jitted function.
+
+    Attributes:
+        dtype: the precision policy. "float64" and "float32" compute everything in that type; "bfloat16" multiplies in
+            bfloat16 and keeps float32 for the residual stream, the norms, the q-k mean and norm, the CCA cache state,
+            the router from its softmax on and the logits (report, section IV-D).
+        layout: "stacked" weights are scanned by period (training, accelerators); "unstacked" ones are unrolled layer
+            by layer and expert by expert (CPU).
+        attention, cca, experts: which implementation of each operation of `kernels_pallas` runs.
+        remat: what the backward pass recomputes: "none", "block" (everything inside a block), or "dots" (all but the
+            results of matrix products without batch dimensions).
+    """
+
+    dtype: Literal["float64", "float32", "bfloat16"] = "float32"
+    layout: Layout = "stacked"
+    attention: Implementation = "auto"
+    cca: Implementation = "auto"
+    experts: Implementation = "auto"
+    remat: Literal["none", "block", "dots"] = "none"
+
+    def __post_init__(self):
+        for field in dataclasses.fields(self):
+            value, choices = getattr(self, field.name), _CHOICES[field.name]
+            if value not in choices:
+                raise mistake("unknown choice", where=f"Execution.{field.name}", expected=choices, found=repr(value))
+
+    @property
+    def compute_dtype(self) -> jnp.dtype:
+        """The type of matrix products' operands."""
+        return jnp.dtype(self.dtype)
+
+    @property
+    def exact_dtype(self) -> jnp.dtype:
+        """The type of what must not be rounded: float32, or float64 under the float64 policy."""
+        return jnp.dtype("float64" if self.dtype == "float64" else "float32")
+
+
+_IMPLEMENTATIONS = ("auto", "xla", "pallas", "interpret", "reference")
+_CHOICES = {
+    "dtype": ("float64", "float32", "bfloat16"),
+    "layout": ("stacked", "unstacked"),
+    "attention": _IMPLEMENTATIONS,
+    "cca": _IMPLEMENTATIONS,
+    "experts": _IMPLEMENTATIONS,
+    "remat": ("none", "block", "dots"),
+}
