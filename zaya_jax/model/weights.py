@@ -59,7 +59,12 @@ class Weight:
 
 def weights(config: ModelConfig) -> dict[str, Weight]:
     """The table: path -> weight. Paths under `layers/` stand once per layer; `balance/` is not trained by the loss."""
-    return {**_model_weights(config), **_attention_weights(config), **_router_weights(config), **_expert_weights(config)}
+    return {
+        **_model_weights(config),
+        **_attention_weights(config),
+        **_router_weights(config),
+        **_expert_weights(config),
+    }
 
 
 def is_layered(path: str) -> bool:
@@ -178,9 +183,7 @@ def _attention_weights(c: ModelConfig) -> dict[str, Weight]:
 
     def conv(shape, axes, fan_in: int, theirs: str, old: str) -> Weight:
         std = 1 / math.sqrt(3 * fan_in)
-        return Weight(
-            shape, axes, _normal(std), "adamw", f"{native}.qkv_proj.{theirs}", f"{legacy}.qkv.conv_qk.{old}"
-        )
+        return Weight(shape, axes, _normal(std), "adamw", f"{native}.qkv_proj.{theirs}", f"{legacy}.qkv.conv_qk.{old}")
 
     table = {
         "norm": Weight(
@@ -231,16 +234,19 @@ def _router_weights(c: ModelConfig) -> dict[str, Weight]:
             (R, D), ("router", "embed"), _fan_in((D,)), "muon", "down_proj.weight", "down_proj.weight"
         ),
         "down_bias": weight(*vector, _ZEROS, "adamw", "down_proj.bias", "down_proj.bias"),
-        "state_scale": weight(
-            *vector, _ONES, "adamw", "router_states_scale", "router_states_scale", first_layer=False
-        ),
+        "state_scale": weight(*vector, _ONES, "adamw", "router_states_scale", "router_states_scale", first_layer=False),
         "norm": weight(*vector, _ONES, "adamw", "router_mlp.norm.weight", "rmsnorm_eda.weight"),
         "fc1_weight": weight(*square, inner, "muon", "router_mlp.fc1.weight", "router_mlp.0.weight"),
         "fc1_bias": weight(*vector, _ZEROS, "adamw", "router_mlp.fc1.bias", "router_mlp.0.bias"),
         "fc2_weight": weight(*square, inner, "muon", "router_mlp.fc2.weight", "router_mlp.2.weight"),
         "fc2_bias": weight(*vector, _ZEROS, "adamw", "router_mlp.fc2.bias", "router_mlp.2.bias"),
         "out_weight": weight(
-            (classes, R), ("router_classes", "router"), inner, "muon", "router_mlp.out_proj.weight", "router_mlp.4.weight"
+            (classes, R),
+            ("router_classes", "router"),
+            inner,
+            "muon",
+            "router_mlp.out_proj.weight",
+            "router_mlp.4.weight",
         ),
     }
     biases = weight(

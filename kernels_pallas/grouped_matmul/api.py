@@ -1,0 +1,51 @@
+"""Grouped matrix product: each expert's rows times that expert's matrix."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from kernels_pallas.choose import choose
+from kernels_pallas.grouped_matmul import reference, xla
+
+
+def grouped_matmul(
+    lhs_MK: jax.Array,
+    rhs_ENK: jax.Array,
+    group_sizes_E: jax.Array,
+    *,
+    preferred_element_type: jnp.dtype | None = None,
+    implementation: str = "auto",
+) -> jax.Array:
+    """out[m] = rhs[expert of row m] @ lhs[m]; rows behind the last group give zeros.
+
+    Exact and dropless: any group sizes, empty ones and one that holds every row among them.
+
+    Args:
+        lhs_MK: [M, K], rows sorted by expert.
+        rhs_ENK: [E, N, K], the checkpoints' orientation, [out, in].
+        group_sizes_E: int32 [E], rows of each expert; their sum is at most M.
+        preferred_element_type: of the result; the type of lhs by default. Products accumulate in float32 (float64).
+        implementation: "auto", "xla" or "reference".
+
+    Returns:
+        [M, N].
+
+    Raises:
+        ValueError: shapes or types that do not fit, or an implementation that does not exist.
+    """
+    _check(lhs_MK, rhs_ENK, group_sizes_E)
+    run = choose("grouped_matmul", implementation, {"xla": xla.grouped_matmul, "reference": reference.grouped_matmul})
+    out = run(lhs_MK, rhs_ENK, group_sizes_E)
+    return out.astype(lhs_MK.dtype if preferred_element_type is None else preferred_element_type)
+
+
+def _check(lhs, rhs, sizes) -> None:
+    if lhs.ndim != 2 or rhs.ndim != 3 or lhs.shape[1] != rhs.shape[2]:
+        raise ValueError(f"grouped_matmul: lhs {lhs.shape} and rhs {rhs.shape} do not fit [M, K] and [E, N, K]")
+    if sizes.shape != rhs.shape[:1] or not jnp.issubdtype(sizes.dtype, jnp.integer):
+        raise ValueError(
+            f"grouped_matmul: group_sizes is {sizes.dtype}{list(sizes.shape)}, expected integers [{rhs.shape[0]}]"
+        )
+    if lhs.dtype != rhs.dtype:
+        raise ValueError(f"grouped_matmul: lhs is {lhs.dtype} and rhs is {rhs.dtype}; they must be of one type")

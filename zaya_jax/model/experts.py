@@ -1,0 +1,48 @@
+"""Top-1 SwiGLU experts, dropless and exact."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from kernels_pallas.grouped_matmul import grouped_matmul, sort_by_expert, take_sorted, unsort
+from zaya_jax.model.config import ModelConfig
+from zaya_jax.model.execution import Execution
+
+
+def apply_experts(
+    config: ModelConfig,
+    execution: Execution,
+    w: dict[str, jax.Array],
+    x_BTD: jax.Array,
+    routes_BT: jax.Array,
+    gate_BT: jax.Array,
+) -> jax.Array:
+    """gate * down(silu(gate half) * up half) of each token's expert, exact type.
+
+    A token of the skip class gives zero, or gate * x if `config.skip_output` says so; padding (-1) gives zero.
+    """
+    x_PD, routes_P = x_BTD.reshape(-1, x_BTD.shape[-1]), routes_BT.reshape(-1)
+    gate_P1 = gate_BT.reshape(-1, 1)
+    order = sort_by_expert(routes_P, config.num_experts)
+    rows = take_sorted(x_PD.astype(execution.compute_dtype), order)
+    hidden = _product(execution, rows, w["gate_up"], order.group_sizes_E)
+    gated, up = jnp.split(hidden, 2, axis=-1)
+    hidden = (jax.nn.silu(gated) * up).astype(execution.compute_dtype)
+    y_PD = unsort(_product(execution, hidden, w["down"], order.group_sizes_E), order) * gate_P1
+    if config.skip_output == "identity":
+        skipped = (routes_P == config.num_experts)[:, None]
+        y_PD = jnp.where(skipped, gate_P1 * x_PD.astype(y_PD.dtype), y_PD)
+    return y_PD.reshape(x_BTD.shape)
+
+
+def _product(execution: Execution, rows: jax.Array, matrices, group_sizes_E: jax.Array) -> jax.Array:
+    if isinstance(matrices, tuple):
+        matrices = jnp.stack(matrices)
+    return grouped_matmul(
+        rows,
+        matrices.astype(execution.compute_dtype),
+        group_sizes_E,
+        preferred_element_type=execution.exact_dtype,
+        implementation=execution.experts,
+    )

@@ -1,0 +1,67 @@
+"""The small parts: matrix products under a precision policy, RMSNorm, rotary angles, shifts along a sequence.
+
+Shape letters, used as suffixes of array names everywhere (`q_BTNH`):
+
+    B batch               N query heads            E experts               L layers
+    T query positions     K key-value heads        F expert width          P flattened tokens, B*T
+    S key positions       H head width             R router width          C router classes, E + 1
+    D model width         U conv channels, (N+K)H  V vocabulary
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from zaya_jax.model.config import Rope
+from zaya_jax.model.execution import Execution
+
+
+def dense(execution: Execution, x: jax.Array, weight: jax.Array, bias: jax.Array | None = None) -> jax.Array:
+    """x [..., in] times weight [out, in] (+ bias [out]), accumulated and returned in the exact type.
+
+    `preferred_element_type` is always given: without it XLA:CPU upcasts both bfloat16 operands first.
+    """
+    dtype = execution.compute_dtype
+    y = lax.dot_general(
+        x.astype(dtype),
+        weight.astype(dtype),
+        (((x.ndim - 1,), (1,)), ((), ())),
+        preferred_element_type=execution.exact_dtype,
+    )
+    return y if bias is None else y + bias.astype(y.dtype)
+
+
+def rms_norm(x: jax.Array, weight: jax.Array, epsilon: float) -> jax.Array:
+    """x / sqrt(mean(x^2) + epsilon) * weight over the last axis, in the type of x (which is exact)."""
+    inverse = lax.rsqrt(jnp.mean(x * x, axis=-1, keepdims=True) + epsilon)
+    return x * inverse * weight.astype(x.dtype)
+
+
+def rotary_angles(positions_BT: jax.Array, rope: Rope, head_dim: int, dtype: jnp.dtype) -> tuple[jax.Array, jax.Array]:
+    """cos and sin [B, T, half of the rotated width] of the angles position * theta^(-2i / rotated width)."""
+    rotated = int(head_dim * rope.fraction)
+    frequency = rope.theta ** -(np.arange(0, rotated, 2, dtype=np.float64) / rotated)
+    angles = positions_BT.astype(dtype)[..., None] * jnp.asarray(frequency, dtype)
+    return jnp.cos(angles), jnp.sin(angles)
+
+
+def follows(segments_BT: jax.Array) -> jax.Array:
+    """Whether position t continues the document of position t - 1 in the same row, boolean [B, T]."""
+    same = (segments_BT[:, 1:] == segments_BT[:, :-1]) & (segments_BT[:, 1:] != 0)
+    return jnp.pad(same, ((0, 0), (1, 0)))
+
+
+def shift(x_BTX: jax.Array, first_BX: jax.Array, follows_BT: jax.Array) -> jax.Array:
+    """The previous token's x; `first_BX` where a document (or what follows a cache) begins."""
+    previous = jnp.pad(x_BTX[:, :-1], ((0, 0), (1, 0), (0, 0)))
+    return jnp.where(follows_BT[..., None], previous, first_BX[:, None].astype(x_BTX.dtype))
+
+
+def positions_from_segments(segments_BT: jax.Array) -> jax.Array:
+    """Position of each token within its document, int32 [B, T]; 0 for padding (segment 0)."""
+    index = jnp.arange(segments_BT.shape[1], dtype=jnp.int32)[None]
+    start = lax.cummax(jnp.where(follows(segments_BT), 0, index), axis=1)
+    return jnp.where(segments_BT != 0, index - start, 0)
