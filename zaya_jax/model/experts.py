@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from kernels_pallas.grouped_matmul import grouped_matmul, sort_by_expert, take_sorted, unsort
 from zaya_jax.model.config import ModelConfig
 from zaya_jax.model.execution import Execution
+from zaya_jax.model.experts_unstacked import expert_mlp
 
 
 def apply_experts(
@@ -26,23 +27,25 @@ def apply_experts(
     gate_P1 = gate_BT.reshape(-1, 1)
     order = sort_by_expert(routes_P, config.num_experts)
     rows = take_sorted(x_PD.astype(execution.compute_dtype), order)
-    hidden = _product(execution, rows, w["gate_up"], order.group_sizes_E)
-    gated, up = jnp.split(hidden, 2, axis=-1)
-    hidden = (jax.nn.silu(gated) * up).astype(execution.compute_dtype)
-    y_PD = unsort(_product(execution, hidden, w["down"], order.group_sizes_E), order) * gate_P1
+    mlp = expert_mlp if isinstance(w["gate_up"], tuple) else _stacked_mlp
+    y_PD = unsort(mlp(execution, rows, w["gate_up"], w["down"], order.group_sizes_E), order) * gate_P1
     if config.skip_output == "identity":
         skipped = (routes_P == config.num_experts)[:, None]
         y_PD = jnp.where(skipped, gate_P1 * x_PD.astype(y_PD.dtype), y_PD)
     return y_PD.reshape(x_BTD.shape)
 
 
-def _product(execution: Execution, rows: jax.Array, matrices, group_sizes_E: jax.Array) -> jax.Array:
-    if isinstance(matrices, tuple):
-        matrices = jnp.stack(matrices)
-    return grouped_matmul(
-        rows,
-        matrices.astype(execution.compute_dtype),
-        group_sizes_E,
-        preferred_element_type=execution.exact_dtype,
-        implementation=execution.experts,
-    )
+def _stacked_mlp(execution: Execution, x_MD, gate_up_EXD, down_EDF, group_sizes_E):
+    """The experts' MLP as two grouped products, exact type."""
+
+    def product(rows, matrices):
+        return grouped_matmul(
+            rows,
+            matrices.astype(execution.compute_dtype),
+            group_sizes_E,
+            preferred_element_type=execution.exact_dtype,
+            implementation=execution.experts,
+        )
+
+    gated, up = jnp.split(product(x_MD, gate_up_EXD), 2, axis=-1)
+    return product((jax.nn.silu(gated) * up).astype(execution.compute_dtype), down_EDF)

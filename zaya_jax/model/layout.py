@@ -87,10 +87,7 @@ def initialize(config: ModelConfig, layout: Layout, key: jax.Array, dtype: str) 
     """Draws fresh variables. Each weight's key is folded from its path, layer and expert: every layout is alike."""
 
     def make(slot: Slot) -> jax.Array:
-        experts = range(slot.weight.shape[0]) if slot.weight.per_expert and slot.expert is None else None
-        layers = [_initial(slot, key, layer, experts) for layer in slot.layers or (0,)]
-        value = jnp.stack(layers) if slot.stacked else layers[0]
-        return value.astype(slot.dtype(dtype))
+        return _initial(slot, key).astype(slot.dtype(dtype))
 
     return build(config, layout, make)
 
@@ -158,15 +155,22 @@ def _layered(table: Mapping[str, Weight], collection: str):
     return [(path, w) for path, w in table.items() if path.startswith(f"{collection}/layers/")]
 
 
-def _initial(slot: Slot, key: jax.Array, layer: int, experts: range | None) -> jax.Array:
+def _initial(slot: Slot, key: jax.Array) -> jax.Array:
+    """All layers and experts of an array in one draw: one of each would make a program of thousands of draws."""
     weight = slot.weight
-    if slot.layers and not slot.has(layer):
-        return jnp.zeros(weight.shape, jnp.float32)
-    if experts is not None:
-        keys = jnp.stack([weight_key(key, slot.path, layer, e) for e in experts])
-        return jax.vmap(lambda k: weight.init(k, weight.shape[1:]))(keys)
-    shape = weight.shape if slot.expert is None else weight.shape[1:]
-    return weight.init(weight_key(key, slot.path, layer, slot.expert or 0), shape)
+    every_expert = weight.per_expert and slot.expert is None
+    layers = jnp.asarray(slot.layers or (0,))
+    experts = jnp.arange(weight.shape[0]) if every_expert else jnp.asarray([slot.expert or 0])
+    shape = weight.shape[1:] if weight.per_expert else weight.shape
+
+    def draw(layer, expert):
+        return weight.init(weight_key(key, slot.path, layer, expert), shape)
+
+    value = jax.vmap(jax.vmap(draw, (None, 0)), (0, None))(layers, experts)
+    value = value if every_expert else value[:, 0]
+    if slot.layers and not slot.has(slot.layers[0]):
+        value = value.at[0].set(0)
+    return value if slot.stacked else value[0]
 
 
 def _block_path(path: str, block: int) -> list:

@@ -72,7 +72,7 @@ def is_layered(path: str) -> bool:
     return path.split("/")[-3:-2] == ["layers"]
 
 
-def weight_key(key: jax.Array, path: str, layer: int = 0, expert: int = 0) -> jax.Array:
+def weight_key(key: jax.Array, path: str, layer: int | jax.Array = 0, expert: int | jax.Array = 0) -> jax.Array:
     """The random key of one weight of one layer of one expert: the same in every layout and on every mesh."""
     for part in (zlib.crc32(path.encode()), layer, expert):
         key = jax.random.fold_in(key, part)

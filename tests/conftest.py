@@ -1,0 +1,46 @@
+"""Settings and fixtures that every test shares."""
+
+import os
+from pathlib import Path
+
+import hypothesis
+import jax
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+COMPILED = {
+    "JAX_COMPILATION_CACHE_DIR": str(ROOT / ".cache" / "jax"),
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": 0,
+    "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": -1,
+}
+for variable, value in COMPILED.items():
+    if variable not in os.environ:
+        os.environ[variable] = str(value)  # for the launchers that tests start
+        jax.config.update(variable.lower(), value)
+
+# A [D] silently broadcast against [B, T, D] is how a scale lands on the wrong axis.
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+hypothesis.settings.register_profile("repeatable", derandomize=True, database=None, deadline=None, max_examples=25)
+hypothesis.settings.load_profile("repeatable")
+
+
+@pytest.fixture
+def root() -> Path:
+    """The checkout."""
+    return ROOT
+
+
+@pytest.fixture
+def tmp_workdir(tmp_path, monkeypatch) -> Path:
+    """An empty folder that is the current one while the test runs."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def x64():
+    """64-bit types while the test runs; off again for its neighbours."""
+    with jax.enable_x64(True):
+        yield

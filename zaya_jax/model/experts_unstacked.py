@@ -1,0 +1,154 @@
+"""The experts' MLP when each expert's matrices are arrays of their own: the CPU path.
+
+Nothing is sliced out of a larger array, so a matrix product reads its operand where it lies. The rows of an expert are
+consecutive; a slab of rows, a little longer than they are, is one product. A slab may run into the next expert's rows:
+their own expert writes them later.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from zaya_jax.model.execution import Execution
+from zaya_jax.model.layers import matmul, matmul_nn
+
+Matrices = tuple[jax.Array, ...]
+
+_FEW = 16  # rows up to which one product a row reads less memory, faster, than one a slab
+_SLABS = (8, 16, 32, 48, 64, 96, 128, 192, 256)  # rows; finer steps waste less and compile longer
+
+
+def expert_mlp(
+    execution: Execution, x_MD: jax.Array, gate_up: Matrices, down: Matrices, group_sizes_E: jax.Array
+) -> jax.Array:
+    """down[e] @ (silu(gate) * up) of every row's expert, exact type; rows behind the last group are zeros.
+
+    Args:
+        x_MD: rows sorted by expert.
+        gate_up: E matrices [2F, D], gate rows first.
+        down: E matrices [D, F].
+        group_sizes_E: rows of each expert.
+    """
+    run = _row_by_row if x_MD.shape[0] <= _FEW else _slab_by_slab
+    y_MD = run(execution, x_MD, gate_up, down, group_sizes_E)
+    inside = jnp.arange(x_MD.shape[0])[:, None] < group_sizes_E.sum()
+    return jnp.where(inside, y_MD, 0)
+
+
+def _row_by_row(execution: Execution, x_MD, gate_up: Matrices, down: Matrices, group_sizes_E):
+    stop_E = jnp.cumsum(group_sizes_E)
+
+    def branch(wide, narrow):
+        return lambda x_1D: matmul(execution, _swiglu(execution, matmul(execution, x_1D, wide)), narrow)
+
+    branches = [branch(*matrices) for matrices in zip(gate_up, down, strict=True)]
+
+    def row(x_D, index):
+        expert = jnp.searchsorted(stop_E, index, side="right")
+        return lax.switch(jnp.minimum(expert, len(branches) - 1), branches, x_D[None])[0]
+
+    rows = [row(x_MD[i], i) for i in range(1)] if x_MD.shape[0] == 1 else None
+    if rows is not None:
+        return jnp.stack(rows)
+    return lax.map(lambda args: row(*args), (x_MD, jnp.arange(x_MD.shape[0])))
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _slab_by_slab(execution: Execution, x_MD, gate_up: Matrices, down: Matrices, group_sizes_E):
+    return _forward(execution, x_MD, gate_up, down, group_sizes_E)[0]
+
+
+def _forward(execution: Execution, x_MD, gate_up: Matrices, down: Matrices, group_sizes_E):
+    M, D = x_MD.shape
+    slabs = _slabs(M)
+    x = jnp.pad(x_MD, ((0, slabs[-1]), (0, 0)))
+    hidden = jnp.zeros((x.shape[0], gate_up[0].shape[0]), execution.exact_dtype)
+    y = jnp.zeros((x.shape[0], D), execution.exact_dtype)
+    starts_E = jnp.cumsum(group_sizes_E) - group_sizes_E
+    for e, (wide, narrow) in enumerate(zip(gate_up, down, strict=True)):
+
+        def slab(start, size, own, carry, wide=wide, narrow=narrow):
+            del own
+            hidden, y = carry
+            h = matmul(execution, lax.dynamic_slice_in_dim(x, start, size), wide)
+            out = matmul(execution, _swiglu(execution, h), narrow)
+            return lax.dynamic_update_slice_in_dim(hidden, h, start, 0), lax.dynamic_update_slice_in_dim(y, out, start, 0)
+
+        hidden, y = _over_slabs(slabs, starts_E[e], group_sizes_E[e], slab, (hidden, y))
+    return y[:M], (x_MD, gate_up, down, group_sizes_E, hidden)
+
+
+def _backward(execution: Execution, saved, g_MD):
+    x_MD, gate_up, down, group_sizes_E, hidden = saved
+    M, D = x_MD.shape
+    slabs = _slabs(M)
+    x, g = (jnp.pad(a, ((0, slabs[-1]), (0, 0))) for a in (x_MD, g_MD.astype(execution.exact_dtype)))
+    dx = jnp.zeros((x.shape[0], D), execution.exact_dtype)
+    starts_E = jnp.cumsum(group_sizes_E) - group_sizes_E
+    d_gate_up, d_down = [], []
+    for e, (wide, narrow) in enumerate(zip(gate_up, down, strict=True)):
+
+        def slab(start, size, own, carry, wide=wide, narrow=narrow):
+            dx, d_wide, d_narrow = carry
+            rows = functools.partial(lax.dynamic_slice_in_dim, start_index=start, slice_size=size)
+            g_rows = jnp.where(own, rows(g), 0)
+            a, pull = jax.vjp(functools.partial(_swiglu, execution), rows(hidden))
+            (dh,) = pull(matmul_nn(execution, g_rows, narrow).astype(a.dtype))
+            dx = lax.dynamic_update_slice_in_dim(dx, matmul_nn(execution, dh, wide), start, 0)
+            d_wide = d_wide + _outer(execution, dh, rows(x))
+            return dx, d_wide, d_narrow + _outer(execution, g_rows, a)
+
+        zeros = (jnp.zeros(wide.shape, execution.exact_dtype), jnp.zeros(narrow.shape, execution.exact_dtype))
+        dx, d_wide, d_narrow = _over_slabs(slabs, starts_E[e], group_sizes_E[e], slab, (dx, *zeros))
+        d_gate_up.append(d_wide.astype(wide.dtype))
+        d_down.append(d_narrow.astype(narrow.dtype))
+    inside = jnp.arange(M)[:, None] < group_sizes_E.sum()
+    dx = jnp.where(inside, dx[:M], 0).astype(x_MD.dtype)
+    return dx, tuple(d_gate_up), tuple(d_down), np.zeros(group_sizes_E.shape, jax.dtypes.float0)
+
+
+_slab_by_slab.defvjp(_forward, _backward)
+
+
+def _swiglu(execution: Execution, hidden: jax.Array) -> jax.Array:
+    gated, up = jnp.split(hidden, 2, axis=-1)
+    return (jax.nn.silu(gated) * up).astype(execution.compute_dtype)
+
+
+def _outer(execution: Execution, g_MX: jax.Array, x_MY: jax.Array) -> jax.Array:
+    """g^T x, [X, Y]."""
+    dtype = execution.compute_dtype
+    return lax.dot_general(
+        g_MX.astype(dtype), x_MY.astype(dtype), (((0,), (0,)), ((), ())), preferred_element_type=execution.exact_dtype
+    )
+
+
+def _slabs(rows: int) -> tuple[int, ...]:
+    """The slab sizes worth compiling for that many rows."""
+    large = next((size for size in _SLABS if size >= rows), _SLABS[-1])
+    return tuple(size for size in _SLABS if size <= large)
+
+
+def _over_slabs(slabs: tuple[int, ...], start, count, slab: Callable, carry):
+    """Runs `slab(start, size, own, carry)` until `count` rows are done: the remainder first, then the largest size.
+
+    `own` [size, 1] is False for rows of the next expert.
+    """
+    largest = slabs[-1]
+
+    def at(begin, size, carry):
+        return slab(begin, size, begin + jnp.arange(size)[:, None] < start + count, carry)
+
+    rest = count % largest
+    begin = start + count - rest
+    branches = [lambda carry: carry]
+    branches += [functools.partial(lambda carry, size: at(begin, size, carry), size=size) for size in slabs]
+    which = jnp.where(rest == 0, 0, 1 + jnp.searchsorted(jnp.asarray(slabs), rest))
+    carry = lax.switch(which, branches, carry)
+    return lax.fori_loop(0, count // largest, lambda i, carry: at(start + i * largest, largest, carry), carry)
