@@ -14,7 +14,9 @@ class UserError(Exception):
         super().__init__(" ".join(message.split()))
 
 
-def mistake(what: str, *, where: object = None, expected: object = None, found: object = None, fix: str = "") -> UserError:
+def mistake(
+    what: str, *, where: object = None, expected: object = None, found: object = None, fix: str = ""
+) -> UserError:
     """Builds a `UserError` from its parts, in the order that a reader needs them.
 
     Args:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import jax
 import jax.numpy as jnp
 from jax import lax
 
@@ -35,10 +34,10 @@ def _convolutions(u, state, follows_BT, w, operand_dtype):
     bias = w.depthwise_bias.astype(u.dtype)
     d = tap0 * _previous(u, state[:, 1], follows_BT) + tap1 * u + bias
     d_previous = _previous(d, tap0 * state[:, 0] + tap1 * state[:, 1] + bias, follows_BT)
-    both = jnp.concatenate([d_previous.reshape(B * T, U // H, H), d.reshape(B * T, U // H, H)], axis=-1)
-    taps = w.grouped_weight.reshape(U // H, H, H, 2).astype(operand_dtype)
-    taps = jnp.concatenate([taps[..., 0], taps[..., 1]], axis=-1)
-    y = lax.dot_general(both.astype(operand_dtype), taps, (((2,), (2,)), ((1,), (0,))), preferred_element_type=u.dtype)
+    # Both taps are one product: the weights hold them interleaved, so the inputs are interleaved too.
+    both = jnp.stack([d_previous, d], axis=-1).reshape(B * T, U // H, 2 * H).astype(operand_dtype)
+    taps = w.grouped_weight.reshape(U // H, H, 2 * H).astype(operand_dtype)
+    y = lax.dot_general(both, taps, (((2,), (2,)), ((1,), (0,))), preferred_element_type=u.dtype)
     return jnp.swapaxes(y, 0, 1).reshape(B, T, U) + w.grouped_bias.astype(u.dtype)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import jax
 import jax.numpy as jnp
 
 
@@ -16,10 +17,8 @@ def attention(
     k, v = jnp.repeat(k, groups, axis=2), jnp.repeat(v, groups, axis=2)
     scores = jnp.einsum("btnh,bsnh->bnts", q, k) / jnp.sqrt(jnp.asarray(q.shape[-1], dtype))
     seen = visible(q_index_BT, k_index_BS, q_segments_BT, k_segments_BS, window)[:, None]
-    weights = jnp.exp(scores - jnp.max(jnp.where(seen, scores, jnp.finfo(dtype).min), -1, keepdims=True))
-    weights = jnp.where(seen, weights, 0)
-    total = weights.sum(-1, keepdims=True)
-    weights = weights / jnp.where(total == 0, 1, total)
+    # Masked twice: a query that sees nothing gets zeros, and gradients without the NaN of an unbounded exponential.
+    weights = jnp.where(seen, jax.nn.softmax(jnp.where(seen, scores, jnp.finfo(dtype).min), axis=-1), 0)
     return jnp.einsum("bnts,bsnh->btnh", weights, v).astype(v_BSKH.dtype)
 
 

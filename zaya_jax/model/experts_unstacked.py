@@ -78,7 +78,9 @@ def _forward(execution: Execution, x_MD, gate_up: Matrices, down: Matrices, grou
             hidden, y = carry
             h = matmul(execution, lax.dynamic_slice_in_dim(x, start, size), wide)
             out = matmul(execution, _swiglu(execution, h), narrow)
-            return lax.dynamic_update_slice_in_dim(hidden, h, start, 0), lax.dynamic_update_slice_in_dim(y, out, start, 0)
+            return lax.dynamic_update_slice_in_dim(hidden, h, start, 0), lax.dynamic_update_slice_in_dim(
+                y, out, start, 0
+            )
 
         hidden, y = _over_slabs(slabs, starts_E[e], group_sizes_E[e], slab, (hidden, y))
     return y[:M], (x_MD, gate_up, down, group_sizes_E, hidden)

@@ -30,15 +30,20 @@ def dense(execution: Execution, x: jax.Array, weight: jax.Array, bias: jax.Array
 def matmul(execution: Execution, x_MI: jax.Array, weight_OI: jax.Array) -> jax.Array:
     """x times the transposed weight, [M, O], in the exact type.
 
-    `preferred_element_type` is always given: without it XLA:CPU upcasts both bfloat16 operands first.
+    `preferred_element_type` is always given: without it XLA:CPU upcasts both bfloat16 operands first. The unstacked
+    layout, which is the CPU's, has forms of its own for few rows, where reading the weight is all the work
+    (`docs/performance.md`).
     """
     x, weight = x_MI.astype(execution.compute_dtype), weight_OI.astype(execution.compute_dtype)
+    rows, exact = x.shape[0], execution.exact_dtype
+    if execution.layout == "unstacked" and rows == 1 and x.dtype == jnp.bfloat16:
+        return jnp.sum(weight.astype(exact) * x.astype(exact), axis=1)[None]
     contract_last = (((1,), (1,)), ((), ()))
-    if 1 < x.shape[0] <= _FEW_ROWS:
-        # For a few rows XLA:CPU is about twice as fast with the weight on the left; the barrier keeps it there.
-        y_OM = lax.dot_general(weight, x, contract_last, preferred_element_type=execution.exact_dtype)
+    if execution.layout == "unstacked" and 1 < rows <= _FEW_ROWS and x.dtype != jnp.bfloat16:
+        # The weight on the left is up to twice as fast; the barrier keeps XLA from swapping the operands back.
+        y_OM = lax.dot_general(weight, x, contract_last, preferred_element_type=exact)
         return lax.optimization_barrier(y_OM).T
-    return lax.dot_general(x, weight, contract_last, preferred_element_type=execution.exact_dtype)
+    return lax.dot_general(x, weight, contract_last, preferred_element_type=exact)
 
 
 def matmul_nn(execution: Execution, x_MO: jax.Array, weight_OI: jax.Array) -> jax.Array:

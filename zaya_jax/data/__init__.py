@@ -1,0 +1,1 @@
+"""Text and tokens on their way to a training step."""

@@ -1,0 +1,1 @@
+"""What people look at: progress, metrics, plots. Imports no room above the model."""

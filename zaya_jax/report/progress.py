@@ -1,0 +1,101 @@
+"""Progress of long work: a live bar on a terminal, a plain line every few seconds in a file or a pipe."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Mapping
+from typing import TextIO
+
+from tqdm import tqdm
+
+_REDRAW = 0.2  # seconds
+
+Figure = float | int | str
+
+
+class Progress:
+    """Shows how far a piece of work has come; a context manager.
+
+        with Progress("train", total=90, unit="s") as progress:
+            progress.show(12.5, loss=2.31, tokens_per_s=9800)
+
+    Args:
+        label: what is being done, in a word or two.
+        total: how much there is to do, above 0.
+        unit: of `total`, e.g. "s" or "tokens".
+        every: seconds between two lines where there is no terminal.
+        stream: where to; stderr by default, so that results on stdout stay clean.
+        clock: seconds that never go back.
+    """
+
+    def __init__(
+        self,
+        label: str,
+        total: float,
+        unit: str = "",
+        *,
+        every: float = 10.0,
+        stream: TextIO | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ):
+        stream = sys.stderr if stream is None else stream
+        self._label, self._total, self._unit = label, total, unit
+        self._stream, self._clock = stream, clock
+        self._bar = _make_bar(label, total, stream) if stream.isatty() else None
+        self._every = every if self._bar is None else _REDRAW
+        self._started = self._told = clock()
+        self._untold = ""
+
+    def show(self, done: float, **figures: Figure) -> None:
+        """Tells the position, from 0 to the total, and figures by name ("_" is shown as a space, "_per_" as "/")."""
+        done = min(done, self._total)
+        self._untold = describe(done, self._total, self._unit, figures)
+        if self._bar is not None:
+            self._bar.n = done
+        if self._clock() - self._told >= self._every:
+            self._tell()
+
+    def close(self) -> None:
+        """Shows the last position, if it has not been shown, and ends the bar."""
+        if self._untold:
+            self._tell()
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+    def _tell(self) -> None:
+        self._told = self._clock()
+        if self._bar is not None:
+            self._bar.set_description_str(self._untold)
+        else:
+            elapsed = f"{self._told - self._started:4.0f} s"
+            print(f"{self._label} {elapsed} | {self._untold}", file=self._stream, flush=True)
+        self._untold = ""
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def describe(done: float, total: float, unit: str, figures: Mapping[str, Figure]) -> str:
+    """Position and figures in words: `34 of 90 s, loss 2.31, 9,800 tokens/s` without what a bar shows anyway."""
+    position = f"{done:,.0f} of {total:,.0f} {unit}".rstrip()
+    return ", ".join([position, *(f"{_readable(name)} {_short(value)}" for name, value in figures.items())])
+
+
+def _readable(name: str) -> str:
+    return name.replace("_per_", "/").replace("_", " ")
+
+
+def _short(value: Figure) -> str:
+    if isinstance(value, str):
+        return value
+    return f"{value:,.0f}" if isinstance(value, int) or abs(value) >= 1000 else f"{value:.3g}"
+
+
+def _make_bar(label: str, total: float, stream: TextIO) -> tqdm:
+    layout = label + " {percentage:3.0f}% |{bar:20}| {desc}"
+    return tqdm(total=total, bar_format=layout, file=stream, dynamic_ncols=True, leave=True)

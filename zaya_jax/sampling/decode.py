@@ -1,0 +1,216 @@
+"""The sampler on the device: read the prompts, then draw a token a step, all in one program.
+
+A `Batch` says what each row asks for, a `State` where each row stands, a `Tape` what the steps have recorded. `_step`
+is the whole of decoding; the one-program form and the streaming form differ only in how many steps they take at once.
+
+Shapes are rounded up to a few sizes (`bucket`), so that few programs are compiled. Padding changes no result.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from zaya_jax.model import Cache, Zaya, grow_cache, init_cache
+from zaya_jax.model.layout import Variables
+from zaya_jax.sampling.logits import Controls, controls, sample
+from zaya_jax.sampling.request import Request
+
+RUNNING, STOP, LENGTH, EMPTY = 0, 1, 2, 3  # a row's `finish_B`; an empty row has no request
+SMALLEST_BUCKET = 16
+_STOP_IDS = 8  # columns of stop ids come in multiples of this
+
+
+@flax.struct.dataclass
+class Batch:
+    """What the rows ask for; it does not change while they are decoded.
+
+    Attributes:
+        controls: the sampling parameters.
+        limit_B: int32, the most new tokens.
+        stop_ids_BS: int32, ids that end a row; -1 where a row has fewer.
+    """
+
+    controls: Controls
+    limit_B: jax.Array
+    stop_ids_BS: jax.Array
+
+
+@flax.struct.dataclass
+class State:
+    """Where the rows stand.
+
+    Attributes:
+        cache: memory of every token the model has read; `cache.length_B` counts them.
+        token_B: int32, the last token drawn, which the model has not read yet.
+        step_B: int32, how many tokens have been drawn.
+        finish_B: int8, RUNNING, or why the row ended.
+    """
+
+    cache: Cache
+    token_B: jax.Array
+    step_B: jax.Array
+    finish_B: jax.Array
+
+
+@flax.struct.dataclass
+class Tape:
+    """What steps have recorded, a column a step. A row that ends leaves the columns behind as they were made.
+
+    Attributes:
+        token_BN: int32, the token drawn.
+        logprob_model_BN, logprob_sampling_BN: float32, its log-probabilities (`logits.Sampled`).
+        routes_LBN: int8, the routes of the token read in that step, which is the one drawn a step earlier.
+    """
+
+    token_BN: jax.Array
+    logprob_model_BN: jax.Array
+    logprob_sampling_BN: jax.Array
+    routes_LBN: jax.Array
+
+
+def bucket(size: int) -> int:
+    """The smallest of 16, 24, 32, 48, 64, 96, ... (powers of two and halves between them) that is not below `size`."""
+    power = max(SMALLEST_BUCKET, 1 << (size - 1).bit_length())
+    return power * 3 // 4 if power > SMALLEST_BUCKET and size <= power * 3 // 4 else power
+
+
+def make_batch(requests: Sequence[Request]) -> Batch:
+    """The rows of a list of requests, in order."""
+    widest = max(len(request.stop_ids) for request in requests)
+    stop_ids_BS = np.full((len(requests), max(-(-widest // _STOP_IDS), 1) * _STOP_IDS), -1, np.int32)
+    for row, request in zip(stop_ids_BS, requests, strict=True):
+        row[: len(request.stop_ids)] = request.stop_ids
+    limit_B = np.array([request.max_new_tokens for request in requests], np.int32)
+    return Batch(controls(requests), limit_B, stop_ids_BS)
+
+
+def pad_right(prompts: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:
+    """Prompts as one int32 array [B, T] of bucketed length, and their own lengths [B]."""
+    count_B = np.array([len(prompt) for prompt in prompts], np.int32)
+    tokens_BT = np.zeros((len(prompts), bucket(int(count_B.max()))), np.int32)
+    for row, prompt in zip(tokens_BT, prompts, strict=True):
+        row[: len(prompt)] = prompt
+    return tokens_BT, count_B
+
+
+def prefill(
+    model: Zaya,
+    variables: Variables,
+    batch: Batch,
+    tokens_BT: jax.Array,
+    count_B: jax.Array,
+    cache: Cache | None,
+    capacity: int,
+) -> tuple[State, Tape, jax.Array]:
+    """Reads the prompts and draws each row's first token.
+
+    Args:
+        tokens_BT: right-padded prompts, or what is new of them if there is a cache.
+        count_B: how many tokens of each row are real; a row of none is EMPTY.
+        cache: what has been read before, with `capacity` slots; None for nothing.
+        capacity: how many tokens a row of the cache can hold.
+
+    Returns:
+        The state, a tape of one column (whose routes are meaningless), and the routes [L, B, T] of `tokens_BT`.
+    """
+    B, T = tokens_BT.shape
+    config, execution = model.config, model.execution
+    fresh = cache is None
+    cache = init_cache(config, execution, B, 0) if fresh else cache
+    column_BT = jnp.broadcast_to(jnp.arange(T, dtype=jnp.int32), (B, T))
+    segments_BT = (column_BT < count_B[:, None]).astype(jnp.int32)
+    positions_BT = (cache.length_B[:, None] + column_BT) * segments_BT
+    out = model.apply(variables, tokens_BT, positions_BT, segments_BT, cache=cache, logits="last")
+    grown = grow_cache(config, execution.layout, out.cache, capacity) if fresh else out.cache
+    empty_B = jnp.where(count_B > 0, RUNNING, EMPTY).astype(jnp.int8)
+    state = State(grown, jnp.zeros(B, jnp.int32), jnp.zeros(B, jnp.int32), empty_B)
+    state, column = _draw(batch, state, out.logits, out.routes_LBT[:, :, 0])
+    return state, jax.tree.map(lambda x: x[..., None], column), out.routes_LBT
+
+
+def decode(
+    model: Zaya, variables: Variables, batch: Batch, state: State, steps: jax.Array, columns: int
+) -> tuple[State, Tape]:
+    """Takes up to `steps` steps (at most `columns`, the width of the tape), fewer if all rows end."""
+    tape = _blank_tape(model, state.token_B.shape[0], columns)
+
+    def unfinished(carry: tuple[State, Tape, jax.Array]) -> jax.Array:
+        state, _, step = carry
+        return (step < steps) & (state.finish_B == RUNNING).any()
+
+    def advance(carry: tuple[State, Tape, jax.Array]) -> tuple[State, Tape, jax.Array]:
+        state, tape, step = carry
+        state, column = _step(model, variables, batch, state)
+        return state, jax.tree.map(lambda x, new: x.at[..., step].set(new), tape, column), step + 1
+
+    state, tape, _ = lax.while_loop(unfinished, advance, (state, tape, jnp.int32(0)))
+    return state, tape
+
+
+def _step(model: Zaya, variables: Variables, batch: Batch, state: State) -> tuple[State, Tape]:
+    """Reads each running row's last token and draws its next; returns one column of the tape, [B] and [L, B]."""
+    # To the model, a finished row is padding: it is stored nowhere and costs no expert.
+    running_B1 = (state.finish_B == RUNNING).astype(jnp.int32)[:, None]
+    token_B1, position_B1 = state.token_B[:, None], state.cache.length_B[:, None]
+    out = model.apply(variables, token_B1, position_B1, running_B1, cache=state.cache, logits="last")
+    return _draw(batch, state.replace(cache=out.cache), out.logits, out.routes_LBT[:, :, 0])
+
+
+def _draw(batch: Batch, state: State, logits_BV: jax.Array, routes_LB: jax.Array) -> tuple[State, Tape]:
+    """Draws a token for each running row and sees whether it ends the row."""
+    drawn = sample(logits_BV, batch.controls, state.step_B)
+    running_B = state.finish_B == RUNNING
+    step_B = state.step_B + running_B
+    stopped_B = (drawn.token_B[:, None] == batch.stop_ids_BS).any(axis=1)
+    ended_B = jnp.where(stopped_B, STOP, jnp.where(step_B >= batch.limit_B, LENGTH, RUNNING)).astype(jnp.int8)
+    state = state.replace(
+        token_B=jnp.where(running_B, drawn.token_B, state.token_B),
+        step_B=step_B,
+        finish_B=jnp.where(running_B, ended_B, state.finish_B),
+    )
+    return state, Tape(drawn.token_B, drawn.logprob_model_B, drawn.logprob_sampling_B, routes_LB)
+
+
+def _blank_tape(model: Zaya, rows: int, columns: int) -> Tape:
+    config = model.config
+    routes_dtype = jnp.int8 if config.num_experts < 127 else jnp.int16
+    logprob_BN = jnp.zeros((rows, columns), jnp.float32)
+    routes_LBN = jnp.full((config.num_layers, rows, columns), -1, routes_dtype)
+    return Tape(jnp.zeros((rows, columns), jnp.int32), logprob_BN, logprob_BN, routes_LBN)
+
+
+@functools.partial(jax.jit, static_argnames=("model", "capacity", "columns"))
+def run_whole(model, variables, batch, tokens_BT, count_B, steps, capacity: int, columns: int):
+    """`prefill` and `decode` as one program. Returns the state less its cache, both tapes and the prompts' routes."""
+    state, first, routes_LBT = prefill(model, variables, batch, tokens_BT, count_B, None, capacity)
+    state, tape = decode(model, variables, batch, state, steps, columns)
+    return state.replace(cache=None), first, tape, routes_LBT
+
+
+@functools.partial(jax.jit, static_argnames=("model", "capacity"), donate_argnames=("cache",))
+def run_prefill(model, variables, batch, tokens_BT, count_B, cache, capacity: int):
+    """`prefill` as a program of its own, for streaming. A given cache is used up."""
+    return prefill(model, variables, batch, tokens_BT, count_B, cache, capacity)
+
+
+@functools.partial(jax.jit, static_argnames=("model", "columns"), donate_argnames=("state",))
+def run_decode(model, variables, batch, state, stopped_B, steps, columns: int):
+    """`decode` as a program of its own. The state is used up: its cache is written in place.
+
+    `stopped_B` has the rows that the host has ended, whose answer holds a stop string.
+    """
+    state = state.replace(finish_B=jnp.where(stopped_B & (state.finish_B == RUNNING), STOP, state.finish_B))
+    return decode(model, variables, batch, state, steps, columns)
+
+
+@functools.partial(jax.jit, static_argnames=("model", "capacity"))
+def run_grow(model, cache, capacity: int):
+    """The cache with room for `capacity` tokens a row."""
+    return grow_cache(model.config, model.execution.layout, cache, capacity)

@@ -1,0 +1,1 @@
+"""Training: loss, router balancing, optimizer, step."""

@@ -1,0 +1,60 @@
+"""Router balancing: biases that steer tokens away from overloaded experts, outside of the loss (report, eq. 5)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from zaya_jax.model.config import ModelConfig
+from zaya_jax.model.execution import Layout
+from zaya_jax.model.layout import Slot, build
+
+
+def balancer(learning_rate: float = 1e-3) -> optax.GradientTransformation:
+    """AdamW for the biases, without decay. The report names AdamW but not its settings; these are the usual ones."""
+    return optax.adamw(learning_rate, b1=0.9, b2=0.999, eps=1e-8, weight_decay=0.0)
+
+
+def load(router_counts_LC: jax.Array) -> jax.Array:
+    """Share of each expert in the tokens that went to an expert, float32 [L, E]; the skip class is left out.
+
+    Zeros where no token went to any.
+    """
+    counts_LE = router_counts_LC[:, :-1].astype(jnp.float32)
+    return counts_LE / jnp.maximum(counts_LE.sum(axis=1, keepdims=True), 1)
+
+
+def balance_gradient(router_counts_LC: jax.Array) -> jax.Array:
+    """The pseudo-gradient p_e - 1/E of the biases, float32 [L, C]: an overloaded expert's bias goes down.
+
+    The skip class gets 0, with which AdamW leaves its bias exactly where it is: the released biases are -1.0 in
+    every layer, so it was frozen there. The target is an even load of the E experts.
+
+    Args:
+        router_counts_LC: tokens of the global batch that took each class, summed over accumulated microbatches.
+    """
+    load_LE = load(router_counts_LC)
+    any_L1 = load_LE.sum(axis=1, keepdims=True) > 0
+    gradient_LE = jnp.where(any_L1, load_LE - 1 / load_LE.shape[1], 0)
+    return jnp.pad(gradient_LE, ((0, 0), (0, 1)))
+
+
+def balance_tree(config: ModelConfig, layout: Layout, values_LC: jax.Array) -> Any:
+    """Rows of layers as a tree of the layout's `balance` collection."""
+
+    def make(slot: Slot) -> jax.Array | None:
+        if not slot.path.startswith("balance/"):
+            return None
+        return values_LC[jnp.asarray(slot.layers)] if slot.stacked else values_LC[slot.layers[0]]
+
+    return build(config, layout, make)["balance"]
+
+
+def load_entropy(router_counts_LC: jax.Array) -> jax.Array:
+    """Entropy of the load over ln E, float32 [L]: 1 when every expert has the same share, 0 when one has all."""
+    load_LE = load(router_counts_LC)
+    nats_L = -jnp.sum(load_LE * jnp.log(jnp.where(load_LE > 0, load_LE, 1)), axis=1)
+    return nats_L / jnp.log(max(load_LE.shape[1], 2))

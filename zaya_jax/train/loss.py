@@ -1,0 +1,27 @@
+"""Losses on logits."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+
+def cross_entropy(logits_BTV: jax.Array, targets_BT: jax.Array, mask_BT: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Cross-entropy of the targets under softmax(logits), summed over what the mask lets count.
+
+    Sum and count come apart so that accumulated or sharded batches can be averaged exactly.
+
+    Args:
+        logits_BTV: unnormalised log-probabilities.
+        targets_BT: token ids.
+        mask_BT: weight of each prediction; where it is 0 the loss and its gradient are 0.
+
+    Returns:
+        The weighted sum in nats and the sum of the weights, scalars in float32 (float64 for float64 logits).
+    """
+    dtype = jnp.promote_types(logits_BTV.dtype, jnp.float32)
+    logits = logits_BTV.astype(dtype)
+    mask = mask_BT.astype(dtype)
+    right = jnp.take_along_axis(logits, targets_BT[..., None], axis=-1)[..., 0]
+    nats_BT = jax.nn.logsumexp(logits, axis=-1) - right
+    return jnp.sum(jnp.where(mask != 0, nats_BT * mask, 0)), jnp.sum(mask)
