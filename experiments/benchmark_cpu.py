@@ -9,16 +9,9 @@ meets both. The table gives medians in tokens a second, and their ratio; transfo
 float32 and bfloat16. Needs the extra `benchmarks`: pip install -e .[benchmarks]
 """
 
-import json
-import multiprocessing
-import pathlib
-import statistics
-import tempfile
 import time
 
 from absl import flags
-
-from experiments import launch
 
 TASKS = ("prefill_1x1024", "prefill_8x256", "decode_1", "decode_8", "train_4x256")
 ENGINES = ("zaya_jax float32", "zaya_jax bfloat16", "transformers float32", "transformers bfloat16")

@@ -19,9 +19,6 @@ for variable, value in COMPILED.items():
         os.environ[variable] = str(value)  # for the launchers that tests start
         jax.config.update(variable.lower(), value)
 
-# A [D] silently broadcast against [B, T, D] is how a scale lands on the wrong axis.
-jax.config.update("jax_numpy_rank_promotion", "raise")
-
 hypothesis.settings.register_profile("repeatable", derandomize=True, database=None, deadline=None, max_examples=25)
 hypothesis.settings.load_profile("repeatable")
 

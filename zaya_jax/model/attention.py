@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from kernels_pallas.cca import CCAWeights, cca_mix
 from kernels_pallas.flash_attention import attention
-from zaya_jax.model.cache import LayerCache, Span, compact, conv_state, last_real, ring_size, stored_index, write
+from zaya_jax.model.cache import LayerCache, compact, conv_state, last_real, ring_size, stored_index, write
 from zaya_jax.model.config import LayerType, ModelConfig
 from zaya_jax.model.execution import Execution
 from zaya_jax.model.layers import dense, rotary_angles, shift

@@ -7,35 +7,17 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import os
 import pathlib
-import shlex
-import sys
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import jax
-import numpy as np
-
-from zaya_jax.checkpoint import SpecialTokens, save
-from zaya_jax.data.baselines import lzma_bits, unigram_bits, zlib_bits
-from zaya_jax.data.python_docs import hold_out, python_topics
-from zaya_jax.data.windows import Stream, covering_windows, cut_windows, join_documents, random_windows
-from zaya_jax.errors import UserError, mistake
-from zaya_jax.loading import load
+from zaya_jax.data.windows import Stream
 from zaya_jax.model import Execution, ModelConfig
 from zaya_jax.model.config import nano
-from zaya_jax.model.weights import count_active_parameters, count_parameters
-from zaya_jax.report.metrics import MetricsWriter
-from zaya_jax.report.plots import Curve, Panel, bar_chart, save_png, smooth, text_plot
-from zaya_jax.report.progress import Progress
-from zaya_jax.sampling.generate import stream
-from zaya_jax.sampling.request import Request, Sampling
-from zaya_jax.text.byte_level import BOS_ID, IM_END_ID, PAD_ID, byte_tokenizer, write_tokenizer
 from zaya_jax.train import loop
 from zaya_jax.train.optimizer import OptimizerConfig
-from zaya_jax.train.step import Trainer, TrainState, evaluate, init_state
+from zaya_jax.train.step import Trainer
 
 BITS = 1 / math.log(2)  # in a nat; a token is a byte, so nats a token become bits a byte
 
