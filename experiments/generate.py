@@ -19,7 +19,7 @@ flags.DEFINE_string("checkpoint", None, "Directory of a checkpoint, or owner/nam
 flags.DEFINE_string("prompt", None, "A text to continue.")
 flags.DEFINE_string("prompts", None, "A jsonl file of prompts.")
 flags.DEFINE_string("output", None, "The jsonl file to write.")
-flags.DEFINE_integer("max_new_tokens", 256, "Longest answer.")
+flags.DEFINE_integer("max_new_tokens", 256, "Longest answer.", lower_bound=1)
 flags.DEFINE_float("temperature", 1.0, "0 is greedy.")
 flags.DEFINE_float("top_p", 0.95, "Keep the most probable tokens of this mass; 1 is off.")
 flags.DEFINE_integer("top_k", -1, "Keep this many most probable tokens; -1 is off.")

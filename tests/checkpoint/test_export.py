@@ -174,7 +174,7 @@ def test_a_source_that_is_not_right_leaves_nothing(tmp_path):
     assert "1 missing (model.norm.weight)" in refusal(convert, write(tmp_path / "a", tensors), tmp_path / "b", "legacy")
     tensors["model.norm.weight"] = np.full(32, np.nan, np.float32)
     message = refusal(convert, write(tmp_path / "a", tensors), tmp_path / "b", "legacy")
-    assert "tensor model.final_norm.weight: weights are not finite" in message
+    assert f"{tmp_path}/a/model.safetensors, tensor model.norm.weight: weights are not finite" in message
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["a"]
 
 

@@ -134,11 +134,10 @@ def test_missing_extra_and_misshapen_tensors_in_one_line(tmp_path):
     tensors["model.layers.0.mlp.gate.router_states_scale"] = np.zeros(8, np.float32)
     tensors[Q] = tensors[Q][:-1]
     message = refusal(open_checkpoint, write(tmp_path, tensors))
-    assert message.startswith(
-        f"{tmp_path}: the tensors are not those of the architecture; 2 missing (model.norm.weight,"
-    )
+    assert message.startswith(f"{tmp_path}: the tensors are not those of the architecture; expected 67 tensors; ")
+    assert "found 66: 2 missing (model.norm.weight, model.layers.1.mlp.gate.router_states_scale)" in message
     assert "1 unexpected (model.layers.0.mlp.gate.router_states_scale)" in message
-    assert f"1 misshapen ({Q}: expected [32, 32], found [31, 32])" in message
+    assert f"1 misshapen ({Q}: [31, 32] instead of [32, 32])" in message
     assert "download or export the checkpoint again" in message
 
 

@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def write_tiny(directory: Path) -> Path:
     """The tiny model of the sampler's tests, in float32, with the byte-level tokenizer."""
     tokens = SpecialTokens(bos=BOS_ID, eos=(IM_END_ID,), pad=PAD_ID)
-    save(directory, CONFIG, tiny()[1], "unstacked", dtype="float32", special_tokens=tokens)
+    save(directory, CONFIG, tiny()[1], "stacked", dtype="float32", special_tokens=tokens)
     write_tokenizer(directory)
     return directory
 

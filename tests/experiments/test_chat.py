@@ -1,8 +1,10 @@
 """`experiments.chat`: a conversation through pipes and in a terminal."""
 
+import contextlib
 import io
 import os
 import pty
+import select
 import shutil
 import signal
 import subprocess
@@ -12,13 +14,13 @@ import numpy as np
 import pytest
 
 from tests.experiments.launching import ROOT, launch
-from tests.sampling.models import tiny, tokenizer
+from tests.sampling.models import replay, tiny, tokenizer
 from zaya_jax.errors import UserError
 from zaya_jax.sampling.chat import Chat
-from zaya_jax.sampling.generate import generate
-from zaya_jax.sampling.request import Delta, Request, Sampling, derive_seed
+from zaya_jax.sampling.request import Delta, Sampling, derive_seed
 from zaya_jax.sampling.terminal import HELP, converse, show
-from zaya_jax.text.thinking import Piece, split_thinking_tokens
+from zaya_jax.text.thinking import Piece
+from zaya_jax.text.tokenizer import load_tokenizer
 
 WARM = Sampling(1.0)
 
@@ -38,19 +40,26 @@ class Terminal(io.StringIO):
         return True
 
 
-def test_every_turn_is_the_answer_to_the_whole_conversation():
+def test_every_turn_is_the_answer_to_the_whole_conversation(monkeypatch):
     """What is kept in the cache changes nothing."""
-    chat, asked = make(system="Be brief.", thinking=False), [{"role": "system", "content": "Be brief."}]
-    for turn, text in enumerate(["Hi", "And?", "So"], 1):
-        asked.append({"role": "user", "content": text})
-        prompt = tokenizer().encode_chat(asked, enable_thinking=False)
-        seed, stop_ids = derive_seed(0, turn), tokenizer().stop_ids
-        alone = generate(*tiny(), [Request("r", prompt, seed, WARM, 10, stop_ids)], tokenizer=tokenizer())
-        say(chat, text)
-        asked = list(chat.messages)
-        assert asked[-1]["role"] == "assistant"
-        parts = split_thinking_tokens(alone[0].tokens, tokenizer())
-        assert asked[-1]["content"] == tokenizer().decode(parts.answer).strip("\n")
+    chat, turns = make(system="Be brief.", thinking=False), []
+    real = chat._session.reply
+
+    def watched(request):
+        for delta in real(request):
+            yield delta
+        turns.append((request, delta.completion))
+
+    monkeypatch.setattr(chat._session, "reply", watched)
+    for turn, text in enumerate(["Hi", "So?"], 1):
+        asked = [*chat.messages, {"role": "user", "content": text}]
+        said = say(chat, text)
+        request, completion = turns[-1]
+        assert request.tokens == tuple(tokenizer().encode_chat(asked, enable_thinking=False))
+        assert (request.seed, request.stop_ids) == (derive_seed(0, turn), tokenizer().stop_ids)
+        replay(request, completion)
+        assert said == tokenizer().decode([token for token in completion.tokens if token not in request.stop_ids])
+        assert chat.messages == [*asked, {"role": "assistant", "content": said.strip("\n")}]
 
 
 def test_answer_and_reasoning_are_told_apart(monkeypatch):
@@ -105,10 +114,11 @@ def test_pipes(monkeypatch):
     thinks = tok.encode("<think>hm</think>Yes.", special=False)
     chat, sink = make(), io.StringIO()
     play(monkeypatch, chat, [thinks, tok.encode("No.", special=False)])
-    lines = "Is it?\n\n/nonsense\n/think off\nReally?\n/system Be kind.\n/reset\n/exit\nnever asked\n"
-    converse(chat, io.StringIO(lines), sink)
+    commands = ["/nonsense", "/think hard", "/help", "/think off", "Really?", "/system Be kind.", "/reset", "/exit"]
+    converse(chat, io.StringIO("\n".join(["Is it?", "", *commands, "never asked"])), sink)
     shown = sink.getvalue()
-    assert shown.startswith("[thinking]\nhm\n[answer]\nYes.\nno such command: /nonsense\n" + HELP)
+    answers = ["[thinking]", "hm", "[answer]", "Yes.", "no such command: /nonsense; /help lists them"]
+    assert shown.startswith("\n".join([*answers, "/think on, or /think off", HELP]))
     assert shown.endswith("(thinking is off)\nNo.\n(a new conversation)\n(forgotten)\n")
     assert chat.messages == [{"role": "system", "content": "Be kind."}] and chat.thinking is False
 
@@ -118,6 +128,14 @@ def test_colours_in_a_terminal():
     show(iter([Piece("hm", True), Piece("", False), Piece("Yes", False)]), sink)
     show(iter([Piece("cut off", True)]), sink)
     assert sink.getvalue() == "\x1b[2mhm\x1b[0mYes\n\x1b[2mcut off\x1b[0m\n"
+
+
+def test_a_model_cannot_command_the_terminal():
+    sink, pipe = Terminal(), io.StringIO()
+    for where in (sink, pipe):
+        show(iter([Piece("a\x1b[2J\n\tb\x9b", False)]), where)
+    assert sink.getvalue() == "a\ufffd[2J\n\tb\ufffd\n"
+    assert pipe.getvalue() == "a\x1b[2J\n\tb\x9b\n"
 
 
 def test_an_interrupt_stops_the_answer_and_not_the_program(monkeypatch):
@@ -142,8 +160,8 @@ def test_without_a_tokenizer_or_a_template(checkpoint, tmp_path):
     with pytest.raises(UserError, match="a chat needs a tokenizer"):
         Chat(*tiny(), None, sampling=WARM)
     bare = shutil.copytree(checkpoint, tmp_path / "bare", ignore=shutil.ignore_patterns("*.jinja"))
-    code, out, err = launch("chat", f"--checkpoint={bare}")
-    assert (code, out) == (2, "") and "the checkpoint has no chat template" in err and err.count("\n") == 1
+    with pytest.raises(UserError, match="the checkpoint has no chat template"):
+        Chat(*tiny(), load_tokenizer(bare), sampling=WARM)
 
 
 def test_through_a_pipe_as_a_user(checkpoint):
@@ -158,24 +176,46 @@ def test_through_a_pipe_as_a_user(checkpoint):
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
 def test_in_a_terminal_as_a_user(checkpoint):
-    """Ctrl-C at the prompt stays, /exit leaves."""
+    """Ctrl-C at the prompt stays, Ctrl-D leaves."""
     leader, follower = pty.openpty()
-    command = [sys.executable, "-m", "experiments.chat", f"--checkpoint={checkpoint}", "--max_new_tokens=100"]
-    child = subprocess.Popen(
-        command, cwd=ROOT, stdin=follower, stdout=follower, stderr=follower, start_new_session=True
-    )
+    with interruptible():
+        command = [sys.executable, "-m", "experiments.chat", f"--checkpoint={checkpoint}"]
+        child = subprocess.Popen(command, cwd=ROOT, stdin=follower, stdout=follower, stderr=follower)
     os.close(follower)
-    seen = read_until(leader, b"> ")
-    assert b"/help shows the commands." in seen
-    child.send_signal(signal.SIGINT)
-    read_until(leader, b"leaves)")
-    os.write(leader, b"/exit\n")
-    assert child.wait(timeout=60) == 0
-    os.close(leader)
+    try:
+        assert b"/help shows the commands." in read_until(leader, b"> ")
+        interrupt(child, leader)
+        read_until(leader, b"leaves)\r\n> ")
+        os.write(leader, b"\x04")
+        assert child.wait(timeout=60) == 0
+    finally:
+        child.kill()
+        child.wait()
+        os.close(leader)
+
+
+@contextlib.contextmanager
+def interruptible():
+    """Programs started within can be interrupted, even if this one, as pytest's workers do, ignores interrupts."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def interrupt(child: subprocess.Popen, descriptor: int) -> None:
+    """Interrupts until it is noticed: Python's readline misses one between its prompt and its wait for input."""
+    for _ in range(10):
+        child.send_signal(signal.SIGINT)
+        if select.select([descriptor], [], [], 3)[0]:
+            return
 
 
 def read_until(descriptor: int, mark: bytes) -> bytes:
     seen = b""
     while mark not in seen:
+        ready, _, _ = select.select([descriptor], [], [], 60)
+        assert ready, f"no {mark} in {seen}"
         seen += os.read(descriptor, 4096)
     return seen

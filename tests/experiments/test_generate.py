@@ -10,7 +10,7 @@ import pytest
 from tests.experiments.launching import launch
 from tests.sampling.models import forward, log_softmax, tiny, tokenizer
 from zaya_jax.errors import UserError
-from zaya_jax.sampling.commands import Settings, answer_file, answer_text
+from zaya_jax.sampling.commands import Settings, answer_file, answer_text, one_of
 from zaya_jax.sampling.request import Sampling
 
 GREEDY = Settings(Sampling(0.0), max_new_tokens=6, dtype="float32")
@@ -54,9 +54,8 @@ def test_a_file_of_prompts(checkpoint, tmp_path, prompts):
     assert [row["prompt"] for row in answers] == ["A long prompt, é", None, None, "B"]
     assert answers[0]["id"] == 7 and answers[2]["messages"] == CHAT
     for row in answers:
-        assert (
-            list(row)[-6:] == ["prompt_tokens", "tokens", "text", "logprobs", "logprobs_sampling", "finish_reason"][-6:]
-        )
+        last = ["prompt_tokens", "tokens", "text", "logprobs", "logprobs_sampling", "finish_reason"]
+        assert list(row)[-6:] == last
         logits, _ = forward(*tiny(), row["prompt_tokens"] + row["tokens"][:-1])
         logits = logits[len(row["prompt_tokens"]) - 1 :]
         assert row["tokens"] == logits.argmax(axis=-1).tolist()
@@ -65,11 +64,10 @@ def test_a_file_of_prompts(checkpoint, tmp_path, prompts):
 
 
 def test_rows_have_seeds_of_their_own(checkpoint, prompts):
-    settings = Settings(Sampling(1.0), max_new_tokens=6, dtype="float32", seed=1)
     answers = []
-    for settings_seed in (1, 1, 2):
+    for seed in (1, 1, 2):
         sink = io.StringIO()
-        settings = Settings(Sampling(1.0), max_new_tokens=6, dtype="float32", seed=settings_seed)
+        settings = Settings(Sampling(1.0), max_new_tokens=6, dtype="float32", seed=seed)
         answer_file(checkpoint, prompts({"prompt": "A"}, {"prompt": "A"}), None, settings, sink)
         answers += [[json.loads(line)["tokens"] for line in sink.getvalue().splitlines()]]
     assert answers[0] == answers[1] != answers[2]
@@ -123,7 +121,7 @@ GOOD = {"prompt": "A"}
         ([{"prompt": "\ud800"}], "line 1: the text is not Unicode"),
         ([GOOD, {"prompt_tokens": [1.5]}], "line 2, prompt_tokens: not a token id; expected an integer; found 1.5"),
         ([{"prompt_tokens": [1, 272]}], "line 1, tokens: token id outside of the vocabulary;"),
-        ([{"prompt_tokens": [1] * 129}], "expected at most 128 tokens; found 129"),
+        ([{"prompt_tokens": [1] * 129}], "expected at most 127 tokens; found 129 tokens; shorten the prompt"),
         ([{"prompt_tokens": [1] * 123}], "found 123 of the prompt + 6 new ones; ask for at most 5"),
         ([{"messages": []}], "line 1: the list of messages is empty"),
         ([{"messages": [{"role": "user"}]}], "line 1: messages[0]: message has no content"),
@@ -155,21 +153,17 @@ def test_messages_need_a_chat_template(checkpoint, tmp_path, prompts):
         answer_file(bare, prompts({"messages": CHAT}), None, GREEDY, io.StringIO())
 
 
-UNCLEAR = "what to continue is not clear; expected one of --prompt and --prompts"
-CREATE = "expected the directory of the output; create it"
+def test_a_mistaken_flag_is_one_line_and_exit_code_2(checkpoint):
+    unclear = "what to continue is not clear; expected one of --prompt and --prompts"
+    assert launch("generate", f"--checkpoint={checkpoint}") == (2, "", f"error: {unclear}; found none\n")
+    with pytest.raises(UserError, match=f"{unclear}; found both"):
+        one_of("A", "b.jsonl")
 
 
-@pytest.mark.parametrize(
-    ("flags", "message"),
-    [
-        (["--prompt=A", "--prompts=b.jsonl"], f"{UNCLEAR}; found both"),
-        ([], f"{UNCLEAR}; found none"),
-        (["--prompt=A", "--output=nowhere/out.jsonl"], f"nowhere: no such directory; {CREATE}"),
-        (["--prompt=A", "--top_p=0"], "top_p: out of range; expected a number above 0, at most 1; found 0.0"),
-    ],
-)
-def test_mistaken_flags_are_one_line_and_exit_code_2(checkpoint, flags, message):
-    assert launch("generate", f"--checkpoint={checkpoint}", *flags) == (2, "", f"error: {message}\n")
+def test_the_output_needs_a_directory(checkpoint, tmp_path):
+    create = "expected the directory of the output; create it"
+    with pytest.raises(UserError, match=f"nowhere: no such directory; {create}"):
+        answer_text(checkpoint, "A", tmp_path / "nowhere" / "out.jsonl", GREEDY, io.StringIO())
 
 
 def test_help_shows_an_example():

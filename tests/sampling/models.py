@@ -4,17 +4,18 @@ import functools
 import tempfile
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from zaya_jax.model import Execution, ModelConfig, Zaya
+from zaya_jax.model.layout import initialize, unstack
+from zaya_jax.sampling.logits import controls, sample
 from zaya_jax.text.byte_level import BYTE_VOCAB_SIZE, write_tokenizer
 from zaya_jax.text.tokenizer import load_tokenizer
 
 CONFIG = ModelConfig(
     vocab_size=BYTE_VOCAB_SIZE,
     hidden_size=32,
-    layer_types=("full", "sliding", "full", "sliding"),
+    layer_types=("full", "sliding"),
     num_query_heads=4,
     num_kv_heads=2,
     head_dim=8,
@@ -27,13 +28,27 @@ CONFIG = ModelConfig(
 
 
 @functools.cache
-def tiny(layout: str = "unstacked"):
-    """A model and its variables, sharp enough that its tokens vary. Both layouts hold the same numbers."""
+def tiny(layout: str = "stacked"):
+    """A model and its variables; every weight is stirred. Both layouts hold the same numbers."""
     model = Zaya(CONFIG, Execution(layout=layout))
-    ones = jnp.ones((1, 1), jnp.int32)
-    variables = jax.jit(model.init)(jax.random.key(3), ones, 0 * ones, ones)
-    scaled = {**variables["params"], "embedding": variables["params"]["embedding"] * 6}
-    return model, {**variables, "params": scaled}
+    stacked = _stirred()
+    return model, stacked if layout == "stacked" else unstack(CONFIG, stacked)
+
+
+@functools.cache
+def _stirred():
+    rng = np.random.default_rng(3)
+
+    def stir(x, scale):
+        return x + scale * rng.normal(size=x.shape).astype(np.float32)
+
+    drawn = jax.jit(initialize, static_argnums=(0, 1, 3))(CONFIG, "stacked", jax.random.key(3), "float32")
+    params = jax.tree.map(lambda x: stir(x, 0.1), drawn["params"])
+    params["input_scale"] *= 0.2  # or, the head being tied, every token would be followed by itself
+    # Sharp enough that no two tokens are nearly tied, not so sharp that there is little to draw.
+    params["final_norm"] *= 3
+    # Twice the drawn bias of the skip class keeps it out of reach.
+    return {"params": params, "balance": jax.tree.map(lambda x: stir(2 * x, 0.03), drawn["balance"])}
 
 
 @functools.cache
@@ -44,11 +59,13 @@ def tokenizer():
 
 
 def forward(model, variables, tokens):
-    """Logits [T, V] and routes [L, T] of a whole text of up to 64 tokens, computed without a cache."""
-    padded = np.zeros((1, 64), np.int32)
+    """Logits [T, V] and routes [L, T] of a whole text, computed without a cache."""
+    length = CONFIG.max_position_embeddings
+    padded = np.zeros((1, length), np.int32)
     padded[0, : len(tokens)] = tokens
-    segments = (np.arange(64)[None] < len(tokens)).astype(np.int32)
-    logits, routes = _forward(model, variables, padded, np.arange(64)[None] * segments, segments)
+    column = np.arange(length)[None]
+    segments = (column < len(tokens)).astype(np.int32)
+    logits, routes = _forward(model, variables, padded, column * segments, segments)
     return np.asarray(logits)[0, : len(tokens)], np.asarray(routes)[:, 0, : len(tokens)]
 
 
@@ -56,6 +73,23 @@ def forward(model, variables, tokens):
 def _forward(model, variables, tokens, positions, segments):
     out = model.apply(variables, tokens, positions, segments)
     return out.logits, out.routes_LBT
+
+
+def replay(request, answer):
+    """Checks an answer against the full forward pass over it, and the same noise."""
+    count = len(answer.tokens)
+    logits, routes = forward(*tiny(), [*request.tokens, *answer.tokens[:-1]])
+    logits = np.pad(logits[len(request.tokens) - 1 :], ((0, CONFIG.max_position_embeddings - count), (0, 0)))
+    one = controls([request])
+    every = jax.tree.map(lambda x: np.repeat(x, len(logits)), one)
+    drawn = _sample(logits, every, np.arange(len(logits), dtype=np.int32))
+    np.testing.assert_array_equal(answer.tokens, drawn.token_B[:count])
+    np.testing.assert_array_equal(answer.routes_LT, routes)
+    np.testing.assert_allclose(answer.logprobs_model, drawn.logprob_model_B[:count], atol=2e-5)
+    np.testing.assert_allclose(answer.logprobs_sampling, drawn.logprob_sampling_B[:count], atol=2e-5)
+
+
+_sample = jax.jit(sample)
 
 
 def log_softmax(x):

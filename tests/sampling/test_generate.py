@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from tests.sampling.models import forward, log_softmax, prompt, tiny, tokenizer
+from tests.sampling.models import forward, log_softmax, prompt, replay, tiny, tokenizer
 from tests.sampling.test_logits import kept_oracle
 from zaya_jax.errors import UserError
 from zaya_jax.sampling import decode, run
@@ -26,6 +26,12 @@ MIXED = [
 def mixed():
     """The answers to `MIXED`, in one program."""
     return generate(*tiny(), MIXED)
+
+
+@pytest.fixture(scope="module")
+def mixed_unstacked():
+    """The answers of the other layout, the CPU's."""
+    return generate(*tiny("unstacked"), MIXED)
 
 
 def same(a, b, *, exact=False):
@@ -59,7 +65,7 @@ def test_answers_are_what_full_forward_passes_say(mixed, row):
 
 
 def test_the_tiny_model_says_different_things(mixed):
-    assert len(set(mixed[0].tokens.tolist())) > 3
+    assert len(set(mixed[0].tokens.tolist())) > 2
     assert len(set(mixed[1].tokens.tolist())) > 10
     assert len(np.unique(mixed[1].routes_LT)) > 2
 
@@ -80,26 +86,31 @@ def test_streaming_is_the_same(mixed, chunk):
         assert "".join(delta.text for delta in own) == last.text == tokenizer().decode(last.tokens)
 
 
-def test_the_other_layout_says_the_same(mixed):
-    for a, b in zip(generate(*tiny("stacked"), MIXED), mixed):
+def test_the_other_layout_says_the_same(mixed, mixed_unstacked):
+    for a, b in zip(mixed_unstacked, mixed):
         same(a, b)
 
 
-def test_batch_mates_change_no_bit(mixed):
-    """One program: same slots, same buckets."""
+SLABS = "float32 products of few rows differ in their last bit with the size of an expert's slab"
+
+
+@pytest.mark.parametrize(
+    "layout", ["stacked", pytest.param("unstacked", marks=pytest.mark.xfail(strict=True, reason=SLABS))]
+)
+def test_batch_mates_change_no_bit(layout, request):
+    """One program: same slots, same buckets. The last mates crowd one expert."""
+    alone = request.getfixturevalue("mixed" if layout == "stacked" else "mixed_unstacked")
     mates = [
-        Request("long", prompt(14, 9), seed=11, max_new_tokens=20),
-        Request("short", prompt(2, 9), seed=12, sampling=GREEDY, max_new_tokens=3),
-        Request("other", prompt(16, 9), seed=13, sampling=Sampling(0.5, min_p=0.2), max_new_tokens=14),
+        Request("short", prompt(2, 9), seed=12, sampling=GREEDY, max_new_tokens=20),
+        Request("other", (50,) * 16, seed=13, sampling=Sampling(0.5, min_p=0.2), max_new_tokens=14),
+        Request("again", (50,) * 16, seed=14, max_new_tokens=14),
     ]
-    for row, request in enumerate(MIXED[:3]):
+    before = decode.run_whole._cache_size()
+    for row, own in enumerate(MIXED[:3]):
         for place in (0, 3):
-            batch = [*mates[:place], request, *mates[place:]]
-            before = decode.run_whole._cache_size()
-            answers = run.Run(*tiny(), batch)
-            (deltas,) = answers.drive(None)
-            assert decode.run_whole._cache_size() == before
-            same(deltas[place].completion, mixed[row], exact=True)
+            answers = generate(*tiny(layout), [*mates[:place], own, *mates[place:]])
+            same(answers[place], alone[row], exact=True)
+    assert decode.run_whole._cache_size() == before
 
 
 def test_empty_slots_and_batches_change_nothing(mixed):
@@ -135,16 +146,15 @@ def test_stop_strings_end_an_answer_in_the_middle_of_a_chunk(mixed):
     """The model is led to write a text of its own choice; a stop string is taken from it."""
     tok = tokenizer()
     free = mixed[1].tokens.tolist()
-    ascii_run = [token for token in free if 7 + 32 <= token < 7 + 127]
-    stop = chr(ascii_run[1] - 7)
+    stop = next(char for char in tok.decode(free)[1:] if char.isascii() and char.isprintable())
     requests = [dataclasses.replace(request, stop_strings=("never this", stop)) for request in MIXED]
-    for chunk in (None, 1, 20):
+    for chunk in (None, 1, 7):
         answer = generate(*tiny(), requests, tokenizer=tok, chunk=chunk)[1]
         cut = next(n for n in range(1, 21) if stop in tok.decode(free[:n]))
         assert answer.finish_reason == "stop"
         assert answer.tokens.tolist() == free[:cut]
         assert answer.text == tok.decode(free[:cut]).partition(stop)[0]
-        assert len(answer.logprobs_model) == cut and answer.routes_LT.shape == (4, 1 + cut - 1)
+        assert len(answer.logprobs_model) == cut and answer.routes_LT.shape == (2, 1 + cut - 1)
 
 
 def test_a_stop_id_has_no_text(mixed):
@@ -155,27 +165,34 @@ def test_a_stop_id_has_no_text(mixed):
     assert answer.text == tokenizer().decode(answer.tokens[:-1])
 
 
-def test_a_cache_grows_while_it_is_needed(monkeypatch):
-    request = Request("long", prompt(13), seed=5, max_new_tokens=60)
-    (whole,) = generate(*tiny(), [request])
+def test_a_cache_grows_while_it_is_needed(monkeypatch, mixed):
     monkeypatch.setattr(run, "FIRST_CAPACITY", 16)
     grown = []
     real = decode.run_grow
     monkeypatch.setattr(decode, "run_grow", lambda *a, capacity: grown.append(capacity) or real(*a, capacity=capacity))
-    (answer,) = generate(*tiny(), [request], chunk=20)
-    same(answer, whole)
-    assert grown == [32, 64, 96]
+    for answer, whole in zip(generate(*tiny(), MIXED, chunk=7), mixed):
+        same(answer, whole)
+    assert grown == [32]
+
+
+def test_a_cache_doubles_up_to_the_room_it_can_need():
+    first = run.FIRST_CAPACITY
+    assert run.next_capacity(5, 0, room=64) == 64
+    assert run.next_capacity(5, 0, room=6144) == first
+    assert run.next_capacity(first + 1, first, room=6144) == 6144
+    assert run.next_capacity(first + 1, first, room=16 * first) == 2 * first
+    assert run.next_capacity(5 * first, first, room=16 * first) == 6 * first
 
 
 def test_the_cache_is_written_in_place():
     model, variables = tiny()
     batch = decode.make_batch(MIXED)
     tokens, count = decode.pad_right([request.tokens for request in MIXED])
-    state, _, _ = decode.run_prefill(model, variables, batch, tokens, count, None, capacity=48)
+    state, _, _ = decode.run_prefill(model, variables, batch, tokens, count, None, capacity=32)
     before = state.cache.layers[0].k_BSKH
     place = before.unsafe_buffer_pointer()
     stopped = np.zeros(4, bool)
-    state, _ = decode.run_decode(model, variables, batch, state, stopped, 7, columns=7)
+    state, _ = decode.run_decode(model, variables, batch, state, stopped, 7, columns=16)
     assert before.is_deleted()
     assert state.cache.layers[0].k_BSKH.unsafe_buffer_pointer() == place
     # rows that have ended are stored no further
@@ -184,9 +201,9 @@ def test_the_cache_is_written_in_place():
 
 def test_buckets():
     sizes = [decode.bucket(n) for n in range(1, 3000)]
-    assert sorted(set(sizes)) == [16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072]
+    assert sorted(set(sizes)) == [16, 32, 64, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072]
     assert all(n <= size for n, size in enumerate(sizes, 1))
-    assert decode.bucket(24) == 24 and decode.bucket(25) == 32
+    assert decode.bucket(32) == 32 and decode.bucket(33) == 64
 
 
 class TestSession:
@@ -203,8 +220,7 @@ class TestSession:
     def ask(self, session, tokens, **settings):
         request = Request("turn", tokens, seed=4, max_new_tokens=6, **settings)
         deltas = list(session.reply(request))
-        (alone,) = generate(*tiny(), [request], chunk=6)
-        same(deltas[-1].completion, alone)
+        replay(request, deltas[-1].completion)
         return deltas[-1].completion.tokens.tolist()
 
     def test_extension_of_everything(self, read):
@@ -212,26 +228,24 @@ class TestSession:
         for turn in range(3):
             text += self.ask(session, text)
             text += prompt(3, turn)
-        assert read[::2] == [5, 4, 4]  # the last sampled token has not been read before
+        assert read == [5, 4, 4]  # the last sampled token has not been read before
         assert session.memory.tokens == tuple(text[:-4])
 
     def test_return_to_the_last_prompt(self, read):
         """As when a template drops the reasoning: what follows the last prompt is another text."""
         session, text = Session(*tiny()), list(prompt(4))
-        read_before = []
         for turn in range(3):
             self.ask(session, text)
-            read_before.append(read[-2])
             text += prompt(2, turn)
-        # twice back to the prompt's end, which then lies too far back for the window of 9
-        assert read_before == [4, 2, 8]
+        # back to the prompt's end, which then lies too far back for the window of 9
+        assert read == [4, 2, 8]
 
     def test_another_text_is_read_anew(self, read):
         session = Session(*tiny())
         self.ask(session, prompt(5))
         self.ask(session, prompt(6, 1))
         self.ask(session, prompt(6, 1))  # the very same prompt again: its last token has to be read
-        assert read[::2] == [5, 6, 6]
+        assert read == [5, 6, 6]
 
     def test_an_answer_left_unfinished_is_remembered(self, read):
         session, text = Session(*tiny(), chunk=2), list(prompt(5))
@@ -269,10 +283,10 @@ class TestSession:
         ({"tokens": "12"}, "not token ids; expected a list of integers; found str"),
         ({"tokens": np.ones(3)}, "not token ids; expected a list of integers; found float64[3]"),
         ({"tokens": np.ones((1, 3), int)}, "not token ids; expected a list of integers; found int64[1, 3]"),
-        ({"tokens": (1,) * 129}, "prompt longer than the context; expected at most 128 tokens; found 129 tokens"),
+        ({"tokens": (1,) * 128}, "no room in the context for an answer; expected at most 127 tokens; found 128 tokens"),
         (
             {"tokens": (1,) * 120, "max_new_tokens": 9},
-            "expected at most 128 tokens; found 120 of the prompt + 9 new ones",
+            "expected at most 128 tokens; found 120 of the prompt + 9 new ones; ask for at most 8 (max_new_tokens)",
         ),
         ({"max_new_tokens": 0}, "request r, max_new_tokens: out of range; expected a positive integer; found 0"),
         ({"seed": -1}, "request r, seed: out of range; expected 0 to 4294967295; found -1"),

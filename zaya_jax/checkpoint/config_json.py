@@ -12,8 +12,8 @@ come the kinds of layers, the windows, the rotary bases, the epsilon, the contex
 from __future__ import annotations
 
 import dataclasses
-import math
 import pathlib
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -96,6 +96,7 @@ def refuse_kind(raw: Raw, where: object) -> None:
 _TEXT = "zaya_jax reads text models: ZAYA1-8B, ZAYA1-74B-preview, ZAYA1-base and ZAYA1-reasoning-base"
 _NATIVE_KEYS = ("layer_types", "moe_intermediate_size", "router_hidden_size")
 _LEGACY_KEYS = ("cca", "ffn_hidden_size", "ffn_hidden_size_list", "zaya_layers", "moe_router_topk")
+_LARGEST = sys.float_info.max  # JSON has larger integers, and infinity
 _SPELLINGS = {"rotary_base": "rope_theta", "rope_pct": "partial_rotary_factor"}
 
 _FIXED = {  # keys with one value that this model can be: anything else changes the function
@@ -172,7 +173,7 @@ def _native(raw: Raw, found: Dimensions, where: object) -> dict[str, Any]:
 
 def _native_layer_types(raw: Raw, found: Dimensions, where: object) -> tuple[LayerType, ...]:
     kinds: dict[str, LayerType] = {"hybrid": "full", "hybrid_sliding": "sliding"}
-    types = raw.get("layer_types") or ["hybrid"] * found.num_layers
+    types = ["hybrid"] * found.num_layers if raw.get("layer_types") is None else raw["layer_types"]
     key = "layer_types"
     if not isinstance(types, list) or len(types) != found.num_layers:
         count = len(types) if isinstance(types, list) else _short(types)
@@ -322,7 +323,7 @@ def _number(raw: Raw, key: str, where: object, default: float | None = None) -> 
     if value is None and default is not None:
         return default
     value = _required(raw, key, where)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= _LARGEST:
         raise _wrong("not a number", where, key, expected="a number", found=_short(value))
     return float(value)
 

@@ -30,7 +30,15 @@ Values = Callable[[FileTensor], Iterable[np.ndarray]]  # a tensor's values: one 
 
 GENERATION_FILE = "generation_config.json"
 EXPORT_DTYPES = ("bfloat16", "float32")
-_COMPANIONS = ("*.json", "*.jinja", "*.txt", "*.model", "README*", "LICENSE*")  # what travels with the weights
+_COMPANIONS = (  # what travels with the weights
+    "*.json",
+    "*.jinja",
+    "chat_templates/*.jinja",
+    "*.txt",
+    "*.model",
+    "README*",
+    "LICENSE*",
+)
 
 
 def save(
@@ -93,6 +101,7 @@ def convert(
     dtype: str | None = None,
     *,
     max_shard_size: int = MAX_SHARD,
+    progress: Callable[[int, int], None] | None = None,
 ) -> None:
     """Writes a checkpoint anew in a file layout, from file to file; tokenizer, templates and README go along.
 
@@ -103,6 +112,7 @@ def convert(
         dtype: "bfloat16" or "float32" of everything but the router biases (float32); None keeps every tensor's own,
             so that there and back gives the same bits.
         max_shard_size: bytes of tensors in a file.
+        progress: called with the bytes of tensors written so far, and of all of them.
 
     Raises:
         UserError: the source is not right, weights are not finite, the target is not empty, or the disk refuses.
@@ -121,10 +131,14 @@ def convert(
             code=lambda tensor: _converted_code(opened, tensor, code),
             dtype=dtype or numpy_dtype(opened.tensors["model.embed_tokens.weight"].dtype).name,
             special_tokens=opened.special_tokens,
+            where=lambda tensor: _origin(opened, tensor),
+            progress=progress,
             max_shard_size=max_shard_size,
         )
         for file in _companions(opened.directory):
-            shutil.copyfile(file, room / file.name)
+            copy = room / file.relative_to(opened.directory)
+            copy.parent.mkdir(exist_ok=True)
+            shutil.copyfile(file, copy)
 
 
 def write_checkpoint(
@@ -136,6 +150,8 @@ def write_checkpoint(
     code: Callable[[FileTensor], str],
     dtype: str,
     special_tokens: SpecialTokens,
+    where: Callable[[FileTensor], str] = lambda tensor: f"tensor {tensor.name}",
+    progress: Callable[[int, int], None] | None = None,
     **options: Any,
 ) -> None:
     """Writes weights, config.json and generation_config.json into an existing directory.
@@ -148,16 +164,23 @@ def write_checkpoint(
         code: gives the dtype that a tensor is stored in, as a code of the format.
         dtype: what config.json says.
         special_tokens: what config.json says.
+        where: names a tensor in errors.
+        progress: called with the bytes of tensors written so far, and of all of them.
         options: for `writer.write_archive`.
     """
     tensors = {tensor.name: tensor for tensor in file_tensors(config, file_layout)}
     specs = [TensorSpec(name, code(tensor), tensor.shape) for name, tensor in tensors.items()]
+    written, total = 0, sum(spec.nbytes for spec in specs)
 
     def chunks(spec: TensorSpec) -> Iterator[np.ndarray]:
+        nonlocal written
         for chunk in values(tensors[spec.name]):
             chunk = chunk.astype(numpy_dtype(spec.dtype), copy=False)
-            check_values(chunk, f"tensor {spec.name}")
+            check_values(chunk, where(tensors[spec.name]))
             yield chunk
+            written += chunk.nbytes
+            if progress is not None:
+                progress(written, total)
 
     write_archive(room, specs, chunks, **options)
     to_json = native_config if file_layout == "native" else legacy_config
@@ -210,6 +233,12 @@ def _converted_code(source: Checkpoint, tensor: FileTensor, code: str | None) ->
         return "F32" if tensor.weight.exact else code
     stored = {source.locate(tensor.path, tensor.layer, expert)[0].dtype for expert in tensor.experts}
     return stored.pop() if len(stored) == 1 else dtype_code(np.float32)
+
+
+def _origin(source: Checkpoint, tensor: FileTensor) -> str:
+    """Where the values of a tensor come from, for errors."""
+    info, _ = source.locate(tensor.path, tensor.layer, tensor.experts[0])
+    return f"{info.file}, tensor {info.name}"
 
 
 def _companions(directory: Path) -> list[Path]:

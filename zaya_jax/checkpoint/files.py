@@ -34,8 +34,8 @@ def read_json(path: Path) -> dict[str, Any]:
     except json.JSONDecodeError as error:
         where = f"{path}, line {error.lineno}, column {error.colno}"
         raise mistake("is not JSON", where=where, found=error.msg, fix="repair or download the file again") from None
-    except RecursionError:
-        raise mistake("is not JSON", where=path, found="values nested too deeply") from None
+    except (RecursionError, ValueError) as error:  # nested too deeply, or integers of thousands of digits
+        raise mistake("is not JSON", where=path, expected="a configuration", found=str(error)[:80]) from None
     if not isinstance(value, dict):
         raise mistake("is not a JSON object", where=path, expected="{...}", found=type(value).__name__)
     return value

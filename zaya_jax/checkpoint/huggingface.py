@@ -24,7 +24,7 @@ from zaya_jax.checkpoint.names import (
     tensor_name,
 )
 from zaya_jax.checkpoint.safetensors import Archive, TensorInfo, open_directory
-from zaya_jax.errors import UserError, mistake
+from zaya_jax.errors import mistake
 from zaya_jax.model.config import ModelConfig
 from zaya_jax.model.weights import Weight, weights
 
@@ -128,9 +128,9 @@ def open_checkpoint(directory: Path | str) -> Checkpoint:
     return Checkpoint(directory, layout, config, special_tokens, archive, tensors)
 
 
-def describe(directory: Path | str) -> CheckpointInfo:
-    """What a checkpoint is, without reading a weight. Raises as `open_checkpoint`."""
-    opened = open_checkpoint(directory)
+def describe(checkpoint: Checkpoint | Path | str) -> CheckpointInfo:
+    """What a checkpoint (opened, or its directory) is, without reading a weight. Raises as `open_checkpoint`."""
+    opened = checkpoint if isinstance(checkpoint, Checkpoint) else open_checkpoint(checkpoint)
     infos = opened.archive.tensors.values()
     return CheckpointInfo(
         directory=opened.directory,
@@ -216,4 +216,5 @@ def check_tied_head(checkpoint: Checkpoint) -> None:
     step = 2**24
     if any(not np.array_equal(head[i : i + step], tied[i : i + step]) for i in range(0, head.size, step)):
         where = f"{checkpoint.directory}, tensor {TIED_HEAD}"
-        raise UserError(f"{where}: untied heads are not supported; expected the values of model.embed_tokens.weight")
+        expected, found = "the values of model.embed_tokens.weight, to which it is tied", "others"
+        raise mistake("untied heads are not supported", where=where, expected=expected, found=found)

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Literal
 
 from zaya_jax.checkpoint.safetensors import TensorInfo
-from zaya_jax.errors import UserError, mistake
+from zaya_jax.errors import mistake
 from zaya_jax.model.config import ModelConfig, nano
 from zaya_jax.model.weights import Weight, is_layered, weights
 
@@ -172,14 +172,15 @@ def check_tensors(expected: Iterable[FileTensor], tensors: Mapping[str, TensorIn
     missing = [name for name in asked if name not in tensors]
     extra = [name for name in tensors if name not in asked]
     misshapen = [
-        f"{name}: expected {list(shape)}, found {list(tensors[name].shape)}"
+        f"{name}: {list(tensors[name].shape)} instead of {list(shape)}"
         for name, shape in asked.items()
         if name in tensors and tensors[name].shape != shape
     ]
     kinds = {"missing": missing, "unexpected": extra, "misshapen": misshapen}
     if any(kinds.values()):
-        report = "; ".join(f"{len(found)} {kind} ({_first(found)})" for kind, found in kinds.items() if found)
-        raise UserError(f"{where}: the tensors are not those of the architecture; {report}; {_REPAIR}")
+        report = ", ".join(f"{len(names)} {kind} ({_first(names)})" for kind, names in kinds.items() if names)
+        what, found = "the tensors are not those of the architecture", f"{len(tensors)}: {report}"
+        raise mistake(what, where=where, expected=f"{len(asked)} tensors", found=found, fix=_REPAIR)
 
 
 def parameter_count(tensors: Iterable[FileTensor]) -> int:

@@ -120,7 +120,8 @@ class Archive:
     def _map(self, file: Path) -> mmap.mmap:
         if file not in self._maps:
             with file.open("rb") as stream:
-                self._maps[file] = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+                mapped = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+            self._maps.setdefault(file, mapped)  # another thread may have been first: all views share one mapping
         return self._maps[file]
 
 
@@ -279,12 +280,13 @@ def _weight_map(index: Path) -> dict[str, str]:
 def _shard_path(index: Path, shard: str) -> Path:
     where = f"{index}, key weight_map"
     if not shard or shard in (".", "..") or set(shard) & set("/\\\0"):
-        expected = f"the name of a file in {index.parent}"
-        raise mistake("index points outside of its directory", where=where, expected=expected, found=_short(shard))
+        what, expected = "index points outside of its directory", f"the name of a file in {index.parent}"
+        raise mistake(what, where=where, expected=expected, found=_short(shard), fix="do not use this checkpoint")
     path = index.parent / shard
     _check_link(path, index.parent)
     if not path.is_file():
-        raise mistake("index names an absent file", where=where, expected=path, fix="download the missing shard")
+        fix = "download the missing shard"
+        raise mistake("index names an absent file", where=where, expected=path, found="no such file", fix=fix)
     return path
 
 

@@ -63,6 +63,14 @@ def covering_windows(stream: Stream, rows: int, length: int, context: int = 0) -
         yield batch._replace(mask_BT=np.where(counted_before, np.float32(0), batch.mask_BT))
 
 
+def whole_rows(stream: Stream, length: int) -> np.ndarray:
+    """Token ids in rows of `length` that each lie in one document, int32 [N, length]; shorter rests are left out."""
+    ends = np.flatnonzero(np.diff(stream.documents)) + 1
+    documents = np.split(stream.tokens, ends)
+    rows = [document[: len(document) // length * length].reshape(-1, length) for document in documents]
+    return np.concatenate(rows)
+
+
 def cut_windows(stream: Stream, starts: np.ndarray, length: int) -> Batch:
     """One row a start; behind the stream's end is padding. No target lies in another document than its token."""
     index = starts[:, None] + np.arange(length + 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -67,6 +68,7 @@ class Progress:
     def _tell(self) -> None:
         self._told = self._clock()
         if self._bar is not None:
+            self._bar.ncols = _columns(self._stream)
             self._bar.set_description_str(self._untold)
         else:
             elapsed = f"{self._told - self._started:4.0f} s"
@@ -98,4 +100,14 @@ def _short(value: Figure) -> str:
 
 def _make_bar(label: str, total: float, stream: TextIO) -> tqdm:
     layout = label + " {percentage:3.0f}% |{bar:20}| {desc}"
-    return tqdm(total=total, bar_format=layout, file=stream, dynamic_ncols=True, leave=True)
+    # Asked for the size itself, tqdm shows nothing on a terminal that has none (a container's, a recorder's).
+    return tqdm(total=total, bar_format=layout, file=stream, ncols=_columns(stream), nrows=20, leave=True)
+
+
+def _columns(stream: TextIO) -> int:
+    """How much of a line can be written to without a break."""
+    try:
+        columns = os.get_terminal_size(stream.fileno()).columns
+    except (OSError, ValueError):
+        columns = 0
+    return columns - 1 if columns > 1 else 119

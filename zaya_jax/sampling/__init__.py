@@ -1,1 +1,1 @@
-"""Sampling and scoring: requests in, completions out (`request`, `generate`, `chat`); tokens in, scores out (`score`)."""
+"""Sampling (`request`, `generate`, `chat`): requests in, completions out. Scoring: tokens in, scores out (`score`)."""

@@ -25,6 +25,7 @@ from zaya_jax.sampling.files import (
 from zaya_jax.sampling.generate import generate, stream
 from zaya_jax.sampling.request import Request, Sampling, check_request, derive_seed
 from zaya_jax.sampling.score import Kind, check_tokens, result_shape, score
+from zaya_jax.sampling.terminal import shown
 from zaya_jax.text.tokenizer import load_tokenizer
 
 Path = str | os.PathLike[str]
@@ -90,7 +91,7 @@ def answer_text(checkpoint: Path, prompt: str, output: Path | None, settings: Se
     requests, tokenizer = _requests(checkpoint, [row], settings)
     model, variables, _ = load(checkpoint, dtype=settings.dtype)
     for deltas in stream(model, variables, requests, tokenizer=tokenizer, chunk=4):
-        sink.write(deltas[0].text)
+        sink.write(shown(deltas[0].text, sink))
         sink.flush()
     sink.write("\n")
 

@@ -76,9 +76,12 @@ class Tape:
 
 
 def bucket(size: int) -> int:
-    """The smallest of 16, 24, 32, 48, 64, 96, ... (powers of two and halves between them) that is not below `size`."""
+    """The smallest of 16, 32, 64, 128, 192, 256, 384, 512, 768, ... that is not below `size`.
+
+    Powers of two; from 128 on, where padding costs more than another program, the halves between them as well.
+    """
     power = max(SMALLEST_BUCKET, 1 << (size - 1).bit_length())
-    return power * 3 // 4 if power > SMALLEST_BUCKET and size <= power * 3 // 4 else power
+    return power * 3 // 4 if power > 128 and size <= power * 3 // 4 else power
 
 
 def make_batch(requests: Sequence[Request]) -> Batch:

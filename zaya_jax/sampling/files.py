@@ -108,8 +108,10 @@ def new_array(path: Path | str, shape: tuple[int, ...]) -> Iterator[np.ndarray]:
     """
     with replacement(path) as beside:
         if 0 in shape:  # nothing to map
-            np.lib.format.write_array(beside.open("wb"), np.zeros(shape, np.float32))
-            yield np.zeros(shape, np.float32)
+            array = np.zeros(shape, np.float32)
+            with beside.open("wb") as stream:
+                np.lib.format.write_array(stream, array)
+            yield array
             return
         array = np.lib.format.open_memmap(beside, mode="w+", dtype=np.float32, shape=shape)
         yield array

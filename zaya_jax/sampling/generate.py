@@ -9,7 +9,7 @@ from zaya_jax.model import Zaya
 from zaya_jax.model.layout import Variables
 from zaya_jax.sampling.memory import Memory, recall
 from zaya_jax.sampling.request import Completion, Delta, Request, check_request
-from zaya_jax.sampling.run import Run
+from zaya_jax.sampling.run import FIRST_CAPACITY, Run
 from zaya_jax.text.tokenizer import Tokenizer
 
 
@@ -25,14 +25,15 @@ def generate(
 ) -> list[Completion]:
     """Answers every request; the completions are in the order of the requests.
 
-    More requests than `batch_size` are taken in batches of prompts of like length, the longest first. A batch is the
-    unit of compilation: its longest prompt and its largest limit, rounded up (`decode.bucket`), shape its program.
+    More requests than `batch_size` are taken in batches of prompts of like length, the longest first. What is compiled
+    depends on the rows of a batch, its longest prompt and the largest room that any request needs, both rounded up
+    (`decode.bucket`). Within one program, in float32 and the stacked layout, batch mates change no bit of an answer.
 
     Args:
         tokenizer: decodes the answers; needed for stop strings.
         batch_size: rows decoded together.
         chunk: tokens between two looks at the answers, for stop strings and progress. By default 16 if anybody looks;
-            else a batch is one program from its prompts to its last token.
+            else a batch is one program from its prompts to its last token. Chunks up to 16 share one program.
         progress: is told after every chunk how many requests are finished, how many there are, and how many tokens
             have been sampled.
 
@@ -46,10 +47,11 @@ def generate(
     if chunk is None and (progress or any(request.stop_strings for request in requests)):
         chunk = 16
     slots = min(batch_size, len(requests))
+    room = max(len(request.tokens) + request.max_new_tokens for request in requests)
     completions: dict[int, Completion] = {}
     tokens = 0
     for rows in _batches(requests, slots):
-        run = Run(model, variables, [requests[row] for row in rows], tokenizer=tokenizer, slots=slots)
+        run = Run(model, variables, [requests[row] for row in rows], tokenizer=tokenizer, slots=slots, room=room)
         for deltas in run.drive(chunk):
             tokens += sum(len(delta.tokens) for delta in deltas)
             completions |= {rows[delta.index]: delta.completion for delta in deltas if delta.completion}
@@ -98,7 +100,15 @@ class Session:
         _check(self._model, [request], self._tokenizer)
         known = recall(self.memory, request.tokens, self._model.config)
         self.memory = None  # its cache is about to be used up
-        run = Run(self._model, self._variables, [request], tokenizer=self._tokenizer, known=known)
+        run = Run(
+            self._model,
+            self._variables,
+            [request],
+            tokenizer=self._tokenizer,
+            room=min(self._model.config.max_position_embeddings, FIRST_CAPACITY),  # the next turns will need it
+            remember=True,
+            known=known,
+        )
         try:
             for (delta,) in run.drive(self._chunk):
                 yield delta

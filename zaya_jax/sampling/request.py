@@ -165,16 +165,13 @@ def check_request(request: Request, config: ModelConfig) -> None:
     if count == 0:
         raise mistake("empty prompt", where=where, expected="at least one token")
     check_ids(np.asarray(request.tokens), config.vocab_size, f"{where}, tokens")
-    if count > limit:
-        raise mistake(
-            "prompt longer than the context", where=where, expected=f"at most {limit}", found=f"{count} tokens"
-        )
+    if count >= limit:
+        what, found = "the prompt leaves no room in the context for an answer", f"{count} tokens"
+        raise mistake(what, where=where, expected=f"at most {limit - 1} tokens", found=found, fix="shorten the prompt")
     if count + request.max_new_tokens > limit:
-        found = f"{count} of the prompt + {request.max_new_tokens} new"
-        fix = f"set max_new_tokens to {limit - count} or shorten the prompt"
-        raise mistake(
-            "answer would leave the context", where=where, expected=f"at most {limit} tokens", found=found, fix=fix
-        )
+        expected, found = f"at most {limit} tokens", f"{count} of the prompt + {request.max_new_tokens} new ones"
+        fix = f"ask for at most {limit - count} (max_new_tokens), or shorten the prompt"
+        raise mistake("the answer would leave the context", where=where, expected=expected, found=found, fix=fix)
 
 
 def check_ids(tokens: np.ndarray, vocab_size: int, where: object) -> None:

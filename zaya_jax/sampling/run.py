@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from zaya_jax.model import Cache, Zaya
+from zaya_jax.model import Zaya
 from zaya_jax.model.layout import Variables
 from zaya_jax.sampling import decode
 from zaya_jax.sampling.decode import RUNNING, STOP, State, Tape, bucket
@@ -15,9 +15,7 @@ from zaya_jax.sampling.request import Completion, Delta, FinishReason, Request
 from zaya_jax.sampling.stopping import AnswerText
 from zaya_jax.text.tokenizer import Tokenizer
 
-# A cache for more tokens than this begins with as many and doubles: most answers end before their limit, and every
-# step reads the whole cache.
-FIRST_CAPACITY = 4096
+FIRST_CAPACITY = 4096  # tokens a row; see `next_capacity`
 _LONG_CHUNK = 512
 _NOBODY = Request("", (), max_new_tokens=1)
 
@@ -29,6 +27,9 @@ class Run:
         requests: checked against the model; a row each.
         tokenizer: decodes the answers.
         slots: rows that are computed; those beyond the requests stay empty.
+        room: tokens a row may come to hold: at least what the requests can need, more if others that follow them are
+            to share their programs.
+        remember: whether `memory` will be asked for; a batch of one row only.
         known: what has been read before of a single request's prompt; its cache is used up.
     """
 
@@ -40,13 +41,16 @@ class Run:
         *,
         tokenizer: Tokenizer | None = None,
         slots: int | None = None,
+        room: int = 0,
+        remember: bool = False,
         known: Memory | None = None,
     ):
         self._model, self._variables, self._known = model, variables, known
         self._answers = [Answer(index, request, tokenizer) for index, request in enumerate(requests)]
         self._rows = [*requests, *[_NOBODY] * ((slots or len(requests)) - len(requests))]
         self._batch = decode.make_batch(self._rows)
-        self._total = max(len(request.tokens) + request.max_new_tokens for request in requests)
+        self._room = bucket(max(room, *(len(request.tokens) + request.max_new_tokens for request in requests)))
+        self._remember = remember
         self._capacity = known.capacity if known else 0
         self._state: State | None = None
         self._mark: Mark | None = None
@@ -56,7 +60,7 @@ class Run:
 
         (Not quite at once if the cache is a long one: it grows between chunks.)
         """
-        if chunk is None and self._known is None and bucket(self._total) <= FIRST_CAPACITY:
+        if chunk is None and self._known is None and self._room <= FIRST_CAPACITY:
             yield self._whole()
             return
         yield self._begin()
@@ -81,7 +85,7 @@ class Run:
             tokens_BT,
             count_B,
             steps,
-            capacity=bucket(self._total),
+            capacity=self._room,
             columns=bucket(max(steps, 1)),
         )
         self._take_prompts(routes_LBT)
@@ -93,12 +97,12 @@ class Run:
         tokens_BT, count_B = decode.pad_right([request.tokens[_length(known) :] for request in self._rows])
         cache = known.cache if known else None
         if longest > self._capacity:
-            self._capacity = self._next_capacity(longest)
-            cache = cache and self._grow(cache)
+            self._capacity = next_capacity(longest, self._capacity, self._room)
+            cache = cache and decode.run_grow(self._model, cache, capacity=self._capacity)
         state, first, routes_LBT = decode.run_prefill(
             self._model, self._variables, self._batch, tokens_BT, count_B, cache, capacity=self._capacity
         )
-        self._mark = set_mark(state.cache, longest) if len(self._rows) == 1 else None
+        self._mark = set_mark(state.cache, longest) if self._remember else None
         self._take_prompts(routes_LBT)
         deltas = self._take(_fetch(first), state)
         self._state = state
@@ -109,24 +113,17 @@ class Run:
         state, self._state = self._state, None  # about to be used up: an interrupt from here on leaves none
         stored = max(len(answer.request.tokens) + len(answer.drawn) - 1 for answer in self._unfinished())
         if stored == self._capacity:
-            self._capacity = self._next_capacity(stored + 1)
-            state = state.replace(cache=self._grow(state.cache))
+            self._capacity = next_capacity(stored + 1, self._capacity, self._room)
+            state = state.replace(cache=decode.run_grow(self._model, state.cache, capacity=self._capacity))
         stopped_B = np.zeros(len(self._rows), bool)
         stopped_B[: len(self._answers)] = [answer.completion is not None for answer in self._answers]
         steps = min(chunk, self._capacity - stored)
         state, tape = decode.run_decode(
-            self._model, self._variables, self._batch, state, stopped_B, steps, columns=chunk
+            self._model, self._variables, self._batch, state, stopped_B, steps, columns=bucket(chunk)
         )
         deltas = self._take(_fetch(tape), state)
         self._state = state
         return deltas
-
-    def _next_capacity(self, needed: int) -> int:
-        """All that the batch can come to need if that is not much, else the first capacity or twice the last one."""
-        return min(bucket(self._total), max(bucket(needed), FIRST_CAPACITY, 2 * self._capacity))
-
-    def _grow(self, cache: Cache) -> Cache:
-        return decode.run_grow(self._model, cache, capacity=self._capacity)
 
     def _unfinished(self) -> list[Answer]:
         return [answer for answer in self._answers if answer.completion is None]
@@ -146,6 +143,14 @@ class Run:
             for row, answer in enumerate(self._answers)
             if answer.completion is None
         ]
+
+
+def next_capacity(needed: int, capacity: int, room: int) -> int:
+    """Tokens a row's cache is to hold from now on: all of `room` if that is not much, else twice as many as before.
+
+    Most answers end before their limit, and every step reads the whole cache.
+    """
+    return min(room, max(bucket(needed), FIRST_CAPACITY, 2 * capacity))
 
 
 def _length(known: Memory | None) -> int:

@@ -18,6 +18,7 @@ HELP = """\
 Ctrl-C stops an answer; what has come of it stays in the conversation.
 """
 _DIM, _PLAIN = "\x1b[2m", "\x1b[0m"
+_CONTROLS = {code: "\ufffd" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
 
 
 def converse(chat: Chat, source: TextIO, sink: TextIO) -> None:
@@ -68,8 +69,10 @@ def _command(chat: Chat, line: str, sink: TextIO) -> bool:
     elif name == "/think" and rest in ("on", "off"):
         chat.thinking = rest == "on"
         sink.write(f"(thinking is {rest})\n")
+    elif name == "/think":
+        sink.write("/think on, or /think off\n")
     else:
-        sink.write(HELP if name == "/help" else f"no such command: {line}\n{HELP}")
+        sink.write(HELP if name == "/help" else f"no such command: {name}; /help lists them\n")
     sink.flush()
     return True
 
@@ -94,6 +97,11 @@ def show(pieces: Iterator[Piece], sink: TextIO) -> None:
         if piece.text and piece.thinking != thinking:
             thinking = piece.thinking
             sink.write(marks[thinking])
-        sink.write(piece.text)
+        sink.write(shown(piece.text, sink))
         sink.flush()
     sink.write((_PLAIN if thinking and sink.isatty() else "") + "\n")
+
+
+def shown(text: str, sink: TextIO) -> str:
+    """The text as `sink` gets it: a terminal must not take a sampled control character for a command."""
+    return text.translate(_CONTROLS) if sink.isatty() else text

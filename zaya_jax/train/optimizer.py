@@ -21,7 +21,7 @@ class OptimizerConfig:
     """How weights are trained.
 
     Attributes:
-        name: "adamw" for everything, or "muon" for the matrices and AdamW for the rest.
+        name: "adamw" for everything, or "muon" for the matrices and AdamW with Nesterov momentum for the rest.
         learning_rate: the peak; Muon's updates are scaled to AdamW's size (RMS 0.2), so that one rate serves both.
         warmup: share of the run that the rate takes to rise from 0.
         final: share of the peak at the end of the cosine.

@@ -14,7 +14,7 @@ import optax
 from zaya_jax.data.batch import Batch
 from zaya_jax.model.config import ModelConfig
 from zaya_jax.model.execution import Execution
-from zaya_jax.model.layout import initialize, unstack
+from zaya_jax.model.layout import Variables, initialize, unstack
 from zaya_jax.model.zaya import Outputs, Zaya
 from zaya_jax.train.balance import balance_gradient, balance_tree, balancer, load_entropy
 from zaya_jax.train.loss import cross_entropy
@@ -34,7 +34,7 @@ class Trainer:
 
     model: ModelConfig
     execution: Execution
-    optimizer: OptimizerConfig = OptimizerConfig()
+    optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
     balance_rate: float = 1e-3
 
 
@@ -51,6 +51,11 @@ class TrainState:
     balance: Any
     optimizer: Any
     balancer: Any
+
+    @property
+    def variables(self) -> dict[str, Any]:
+        """What the model reads."""
+        return {"params": self.params, "balance": self.balance}
 
 
 @flax.struct.dataclass
@@ -97,13 +102,13 @@ def train_step(
         optimizer_state,
         balancer_state,
     )
-    return new, StepMetrics(loss, optax.global_norm(gradients), counts_LC, load_entropy(counts_LC))
+    return new, StepMetrics(loss, optax.tree.norm(gradients), counts_LC, load_entropy(counts_LC))
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def evaluate_step(trainer: Trainer, state: TrainState, batch: Batch) -> tuple[jax.Array, jax.Array]:
-    """Summed cross-entropy (nats) of a batch, and what it counts."""
-    return batch_loss(trainer, state.params, state.balance, batch)[:2]
+def evaluate_step(trainer: Trainer, variables: Variables, batch: Batch) -> tuple[jax.Array, jax.Array]:
+    """Summed cross-entropy (nats) of a batch under stacked variables, and what it counts."""
+    return batch_loss(trainer, variables["params"], variables["balance"], batch)[:2]
 
 
 def batch_loss(trainer: Trainer, params: Any, balance: Any, batch: Batch) -> tuple[jax.Array, jax.Array, Outputs]:

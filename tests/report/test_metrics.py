@@ -1,0 +1,68 @@
+"""Metrics files: what is written is read back, whatever happens in between."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from zaya_jax.errors import UserError
+from zaya_jax.report.metrics import MetricsWriter, read_metrics
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "new" / "metrics.jsonl"
+
+
+def test_round_trip_of_numbers_and_arrays(path):
+    with MetricsWriter(path) as metrics:
+        metrics.write(step=1, loss=jnp.float32(0.5), counts=np.array([[1, 2], [3, 4]], np.int8), name="ä")
+        metrics.write(step=np.int64(2), loss=2.25, on=True, nested={"a": (1, jnp.bfloat16(1.5))})
+    assert read_metrics(path) == [
+        {"step": 1, "loss": 0.5, "counts": [[1, 2], [3, 4]], "name": "ä"},
+        {"step": 2, "loss": 2.25, "on": True, "nested": {"a": [1, 1.5]}},
+    ]
+
+
+def test_what_json_cannot_say_is_null(path):
+    with MetricsWriter(path) as metrics:
+        metrics.write(loss=float("nan"), norms=np.array([1.0, np.inf]))
+    assert read_metrics(path) == [{"loss": None, "norms": [1.0, None]}]
+
+
+def test_a_record_is_readable_as_soon_as_it_is_written(path):
+    with MetricsWriter(path) as metrics:
+        metrics.write(step=1)
+        assert read_metrics(path) == [{"step": 1}]
+
+
+def test_a_cut_off_last_line_is_left_out(path):
+    with MetricsWriter(path) as metrics:
+        metrics.write(step=1)
+        metrics.write(step=2)
+    for cut in range(1, len('{"step": 2}\n') + 1):
+        whole = path.read_text()
+        path.write_text(whole[:-cut])
+        assert read_metrics(path) == [{"step": 1}]
+        path.write_text(whole)
+
+
+def test_an_older_file_is_replaced(path):
+    for step in (1, 2):
+        with MetricsWriter(path) as metrics:
+            metrics.write(step=step)
+    assert read_metrics(path) == [{"step": 2}]
+
+
+@pytest.mark.parametrize(("text", "message"), [('{"a": 1}\n{"a"\n', "line 2: is not JSON"), ("[1]\n", "line 1")])
+def test_damage_is_named_by_line(tmp_path, text, message):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text(text)
+    with pytest.raises(UserError, match=message):
+        read_metrics(path)
+
+
+def test_files_that_cannot_be_used_are_named(tmp_path):
+    with pytest.raises(UserError, match=r"missing\.jsonl"):
+        read_metrics(tmp_path / "missing.jsonl")
+    with pytest.raises(UserError, match="cannot be written"):
+        MetricsWriter(tmp_path)
