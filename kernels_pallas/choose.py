@@ -17,7 +17,6 @@ def choose(operation: str, implementation: str, available: Mapping[str, Callable
         raise ValueError(f"{operation}: unknown implementation {implementation!r}; expected one of {IMPLEMENTATIONS}")
     name = "xla" if implementation == "auto" else implementation
     if name not in available:
-        raise ValueError(
-            f"{operation}: implementation {implementation!r} does not exist yet; available: {sorted(available)} or 'auto'"
-        )
+        known = f"{sorted(available)} or 'auto'"
+        raise ValueError(f"{operation}: implementation {implementation!r} does not exist yet; available: {known}")
     return available[name]

@@ -42,7 +42,7 @@ def cca_mix(
 
     d_t = w0 u_{t-1} + w1 u_t + b      depthwise
     y_t = W0 d_{t-1} + W1 d_t + c      per head
-    q = y + m_q, k = y + m_k           m_q = (q0 + k0) / 2, m_k = its mean over the group, of the latents before the convs
+    q = y + m_q, k = y + m_k           m_q = (q0 + k0) / 2 of the latents before the convs, m_k its mean over the group
     q, k -> sqrt(H) q / |q|, sqrt(H) k / |k| * temperature, then rotate the first half of each head.
 
     Args:

@@ -91,12 +91,7 @@ def test_the_other_layout_says_the_same(mixed, mixed_unstacked):
         same(a, b)
 
 
-SLABS = "float32 products of few rows differ in their last bit with the size of an expert's slab"
-
-
-@pytest.mark.parametrize(
-    "layout", ["stacked", pytest.param("unstacked", marks=pytest.mark.xfail(strict=True, reason=SLABS))]
-)
+@pytest.mark.parametrize("layout", ["stacked", "unstacked"])
 def test_batch_mates_change_no_bit(layout, request):
     """One program: same slots, same buckets. The last mates crowd one expert."""
     alone = request.getfixturevalue("mixed" if layout == "stacked" else "mixed_unstacked")

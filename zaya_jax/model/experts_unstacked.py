@@ -3,6 +3,10 @@
 Nothing is sliced out of a larger array, so a matrix product reads its operand where it lies. The rows of an expert are
 consecutive; a slab of rows, a little longer than they are, is one product. A slab may run into the next expert's rows:
 their own expert writes them later.
+
+Which slab a row falls into depends on how many other rows chose its expert. So that a row's result does not, to the
+last bit, slabs of every size are multiplied in one and the same form (`matmul_nt`); `matmul`, which has other forms for
+few rows, serves where the number of rows is the program's.
 """
 
 from __future__ import annotations
@@ -16,7 +20,7 @@ import numpy as np
 from jax import lax
 
 from zaya_jax.model.execution import Execution
-from zaya_jax.model.layers import matmul, matmul_nn
+from zaya_jax.model.layers import matmul, matmul_nn, matmul_nt
 
 Matrices = tuple[jax.Array, ...]
 
@@ -53,9 +57,8 @@ def _row_by_row(execution: Execution, x_MD, gate_up: Matrices, down: Matrices, g
         expert = jnp.searchsorted(stop_E, index, side="right")
         return lax.switch(jnp.minimum(expert, len(branches) - 1), branches, x_D[None])[0]
 
-    rows = [row(x_MD[i], i) for i in range(1)] if x_MD.shape[0] == 1 else None
-    if rows is not None:
-        return jnp.stack(rows)
+    if x_MD.shape[0] == 1:
+        return row(x_MD[0], 0)[None]
     return lax.map(lambda args: row(*args), (x_MD, jnp.arange(x_MD.shape[0])))
 
 
@@ -76,8 +79,8 @@ def _forward(execution: Execution, x_MD, gate_up: Matrices, down: Matrices, grou
         def slab(start, size, own, carry, wide=wide, narrow=narrow):
             del own
             hidden, y = carry
-            h = matmul(execution, lax.dynamic_slice_in_dim(x, start, size), wide)
-            out = matmul(execution, _swiglu(execution, h), narrow)
+            h = matmul_nt(execution, lax.dynamic_slice_in_dim(x, start, size), wide)
+            out = matmul_nt(execution, _swiglu(execution, h), narrow)
             return lax.dynamic_update_slice_in_dim(hidden, h, start, 0), lax.dynamic_update_slice_in_dim(
                 y, out, start, 0
             )

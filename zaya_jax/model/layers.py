@@ -19,6 +19,7 @@ from zaya_jax.model.config import Rope
 from zaya_jax.model.execution import Execution
 
 _FEW_ROWS = 64
+_CONTRACT_LAST = (((1,), (1,)), ((), ()))
 
 
 def dense(execution: Execution, x: jax.Array, weight: jax.Array, bias: jax.Array | None = None) -> jax.Array:
@@ -38,12 +39,17 @@ def matmul(execution: Execution, x_MI: jax.Array, weight_OI: jax.Array) -> jax.A
     rows, exact = x.shape[0], execution.exact_dtype
     if execution.layout == "unstacked" and rows == 1 and x.dtype == jnp.bfloat16:
         return jnp.sum(weight.astype(exact) * x.astype(exact), axis=1)[None]
-    contract_last = (((1,), (1,)), ((), ()))
     if execution.layout == "unstacked" and 1 < rows <= _FEW_ROWS and x.dtype != jnp.bfloat16:
         # The weight on the left is up to twice as fast; the barrier keeps XLA from swapping the operands back.
-        y_OM = lax.dot_general(weight, x, contract_last, preferred_element_type=exact)
+        y_OM = lax.dot_general(weight, x, _CONTRACT_LAST, preferred_element_type=exact)
         return lax.optimization_barrier(y_OM).T
-    return lax.dot_general(x, weight, contract_last, preferred_element_type=exact)
+    return matmul_nt(execution, x, weight)
+
+
+def matmul_nt(execution: Execution, x_MI: jax.Array, weight_OI: jax.Array) -> jax.Array:
+    """`matmul` in its plain form. On a CPU a row has the same bits whatever the number of rows, from two on."""
+    x, weight = x_MI.astype(execution.compute_dtype), weight_OI.astype(execution.compute_dtype)
+    return lax.dot_general(x, weight, _CONTRACT_LAST, preferred_element_type=execution.exact_dtype)
 
 
 def matmul_nn(execution: Execution, x_MO: jax.Array, weight_OI: jax.Array) -> jax.Array:

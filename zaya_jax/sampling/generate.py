@@ -27,7 +27,7 @@ def generate(
 
     More requests than `batch_size` are taken in batches of prompts of like length, the longest first. What is compiled
     depends on the rows of a batch, its longest prompt and the largest room that any request needs, both rounded up
-    (`decode.bucket`). Within one program, in float32 and the stacked layout, batch mates change no bit of an answer.
+    (`decode.bucket`). Within one program, in float32, batch mates change no bit of an answer.
 
     Args:
         tokenizer: decodes the answers; needed for stop strings.
