@@ -4,6 +4,7 @@ import difflib
 import os
 import sys
 import traceback
+import warnings
 
 from absl import app, flags, logging
 
@@ -18,6 +19,7 @@ _REQUIRED = "must have a value other than None"  # absl's words; nothing else te
 
 def run(main):
     """Parses the flags and calls `main(argv)`; a user's mistake ends in one line on stderr and exit code 2."""
+    warnings.showwarning = _warn
     app.run(lambda argv: _guarded(main, argv), flags_parser=lambda argv: _guarded(_parse, argv))
 
 
@@ -26,11 +28,18 @@ def _guarded(function, argv):
         return function(argv)
     except KeyboardInterrupt:
         sys.exit(130)
+    except BrokenPipeError:  # whoever read stdout, `head` for instance, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except (UserError, flags.Error, app.UsageError) as error:
         if FLAGS["debug"].value:
             traceback.print_exc()
         print("error:", " ".join(_explain(error).split()), file=sys.stderr)
         sys.exit(2)
+
+
+def _warn(message, *_, **__):
+    print("warning:", " ".join(str(message).split()), file=sys.stderr)
 
 
 def _explain(error):

@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+ENDINGS = "<good|mistake|bug|interrupt|warning|pipe>"
 LAUNCHER = '''"""Adds one.
 
 Example:
@@ -16,7 +17,7 @@ from experiments import launch
 from zaya_jax.errors import UserError
 
 NUMBER = flags.DEFINE_integer("number", None, "What to add one to.", required=True)
-ENDING = flags.DEFINE_enum("ending", "good", ["good", "mistake", "bug", "interrupt"], "How it ends.")
+ENDING = flags.DEFINE_enum("ending", "good", ["good", "mistake", "bug", "interrupt", "warning", "pipe"], "How it ends.")
 
 
 def main(argv):
@@ -27,6 +28,11 @@ def main(argv):
         raise ValueError("a bug")
     if ENDING.value == "interrupt":
         raise KeyboardInterrupt
+    if ENDING.value == "pipe":
+        raise BrokenPipeError
+    if ENDING.value == "warning":
+        import warnings
+        warnings.warn("careful,\\nplease")
     import jax
     print(NUMBER.value + 1, jax.config.jax_compilation_cache_dir)
 
@@ -54,7 +60,7 @@ def test_help_shows_the_example_and_the_launchers_own_flags(launch):
     assert (code, err) == (0, "")
     assert "python tiny.py --number=1" in out
     assert "--number: What to add one to. (required)" in out
-    assert "--ending: <good|mistake|bug|interrupt>: How it ends. (default: 'good')" in out
+    assert f"--ending: {ENDINGS}: How it ends. (default: 'good')" in out
     assert "--debug" in out and "--compile_cache_dir" in out
     assert "--verbosity" not in out
 
@@ -67,7 +73,10 @@ def test_help_shows_the_example_and_the_launchers_own_flags(launch):
         ([], "flag --number is required; --help shows an example"),
         (["--number"], "Missing value for flag --number"),
         (["--number=one"], "flag --number=one: invalid literal for int() with base 10: 'one'"),
-        (["--number=1", "--ending=god"], "flag --ending=god: value should be one of <good|mistake|bug|interrupt>"),
+        (
+            ["--number=1", "--ending=god"],
+            "flag --ending=god: value should be one of <good|mistake|bug|interrupt|warning|pipe>",
+        ),
         (["--number=1", "2"], "unexpected argument '2'; values are given as --name=value, see --help"),
         (["--number=1", "--ending=mistake"], "weights.json: key missing; expected a"),
     ],
@@ -91,6 +100,16 @@ def test_a_bug_keeps_its_traceback(launch):
 
 def test_an_interrupt_is_quiet(launch):
     assert launch("--number=1", "--ending=interrupt") == (130, "", "")
+
+
+def test_a_warning_is_one_line(launch):
+    code, _, err = launch("--number=1", "--ending=warning")
+    assert (code, err) == (0, "warning: careful, please\n")
+
+
+def test_a_reader_who_has_seen_enough_is_no_error(launch):
+    code, _, err = launch("--number=1", "--ending=pipe")
+    assert (code, err) == (1, "")
 
 
 @pytest.mark.parametrize(

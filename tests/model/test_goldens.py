@@ -52,7 +52,7 @@ def test_logits_and_routes(path):
 
 def test_the_skip_class_is_among_the_routes():
     counts = [(read(path)[0]["routes"] == read(path)[1].num_experts).sum() for path in FILES]
-    assert sum(map(bool, counts)) >= len(FILES) - 2
+    assert sum(map(bool, counts)) > len(FILES) / 2
 
 
 @pytest.mark.parametrize("name", ["left_padded", "sliding_and_full"])

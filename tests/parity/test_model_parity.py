@@ -37,13 +37,6 @@ SEEDS = (1, 2, 3)
 TOLERANCE = 2e-5  # of the largest logit
 
 
-@pytest.fixture(autouse=True)
-def rank_promotion():
-    """See tests/model/conftest.py."""
-    with jax.numpy_rank_promotion("allow"):
-        yield
-
-
 def ours(config, tensors, batch, execution, routes=None):
     """Logits [B, T, V] in float64 and routes [L, B, T]."""
     dtype = "float64" if execution.dtype == "float64" else "float32"

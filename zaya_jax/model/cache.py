@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from zaya_jax.model.config import LayerType, ModelConfig
 from zaya_jax.model.execution import Execution
+from zaya_jax.model.layers import as_integers, like
 from zaya_jax.model.layout import Layout
 
 
@@ -126,7 +127,8 @@ def compact(x_BTKH: jax.Array, s: Span, slots: int) -> jax.Array:
     """The first call's keys or values in their slots: [B, slots, K, H], the last ones where a ring is shorter."""
     slot = jnp.arange(slots, dtype=jnp.int32)[None]
     column = s.start_B[:, None] + stored_index(slot, s.count_B[:, None], slots)
-    return jnp.take_along_axis(x_BTKH, jnp.clip(column, 0, x_BTKH.shape[1] - 1)[..., None, None], axis=1)
+    column = jnp.clip(column, 0, x_BTKH.shape[1] - 1)[..., None, None]
+    return like(jnp.take_along_axis(as_integers(x_BTKH), column, axis=1), x_BTKH)
 
 
 def write(cached_BSKH: jax.Array, new_BTKH: jax.Array, s: Span) -> jax.Array:
@@ -135,7 +137,8 @@ def write(cached_BSKH: jax.Array, new_BTKH: jax.Array, s: Span) -> jax.Array:
     newest = s.real_BT & (s.index_BT >= (s.length_B + s.count_B)[:, None] - slots)
     slot = jnp.where(newest, s.index_BT % slots, slots)  # out of bounds: dropped
     row = jnp.arange(cached_BSKH.shape[0])[:, None]
-    return cached_BSKH.at[row, slot].set(new_BTKH.astype(cached_BSKH.dtype), mode="drop")
+    new = as_integers(new_BTKH.astype(cached_BSKH.dtype))
+    return like(as_integers(cached_BSKH).at[row, slot].set(new, mode="drop"), cached_BSKH)
 
 
 def stored_index(slot: jax.Array, length: jax.Array, slots: int) -> jax.Array:

@@ -38,6 +38,8 @@ def matmul(execution: Execution, x_MI: jax.Array, weight_OI: jax.Array) -> jax.A
     x, weight = x_MI.astype(execution.compute_dtype), weight_OI.astype(execution.compute_dtype)
     rows, exact = x.shape[0], execution.exact_dtype
     if execution.layout == "unstacked" and rows == 1 and x.dtype == jnp.bfloat16:
+        # Tied to x, the weight is no constant of the decoding loop: XLA would upcast all of those before the loop.
+        x, weight = lax.optimization_barrier((x, weight))
         return jnp.sum(weight.astype(exact) * x.astype(exact), axis=1)[None]
     if execution.layout == "unstacked" and 1 < rows <= _FEW_ROWS and x.dtype != jnp.bfloat16:
         # The weight on the left is up to twice as fast; the barrier keeps XLA from swapping the operands back.
@@ -56,6 +58,40 @@ def matmul_nn(execution: Execution, x_MO: jax.Array, weight_OI: jax.Array) -> ja
     """x times the weight as it is, [M, I], in the exact type: the gradient of `matmul` with respect to x."""
     x, weight = x_MO.astype(execution.compute_dtype), weight_OI.astype(execution.compute_dtype)
     return lax.dot_general(x, weight, (((1,), (0,)), ((), ())), preferred_element_type=execution.exact_dtype)
+
+
+def as_integers(x: jax.Array) -> jax.Array:
+    """bfloat16 as the integers of its bits, anything else as it is; `like` takes it back. Not differentiable.
+
+    XLA:CPU has no bfloat16 gather and scatter: it converts the *whole* array that is read from or written to, to
+    float32 and back. It moves integers as they are.
+    """
+    return lax.bitcast_convert_type(x, jnp.uint16) if x.dtype == jnp.bfloat16 else x
+
+
+def like(x: jax.Array, other: jax.Array) -> jax.Array:
+    """Undoes `as_integers` if `other` is what it was given."""
+    return lax.bitcast_convert_type(x, other.dtype) if x.dtype != other.dtype else x
+
+
+@jax.custom_vjp
+def take_rows(table_VD: jax.Array, index: jax.Array) -> jax.Array:
+    """Rows of a table, [..., D]."""
+    # Tied to the index, the table is no constant of the decoding loop, which XLA would prepare whole before the loop.
+    index, table = lax.optimization_barrier((index, table_VD))
+    return like(jnp.take(as_integers(table), index, axis=0), table_VD)
+
+
+def _take_rows_forward(table_VD, index):
+    return take_rows(table_VD, index), (table_VD, index)
+
+
+def _take_rows_backward(saved, g):
+    table_VD, index = saved
+    return jnp.zeros_like(table_VD).at[index].add(g), None
+
+
+take_rows.defvjp(_take_rows_forward, _take_rows_backward)
 
 
 def rms_norm(x: jax.Array, weight: jax.Array, epsilon: float) -> jax.Array:

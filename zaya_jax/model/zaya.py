@@ -20,7 +20,7 @@ from zaya_jax.model.cache import Cache, LayerCache, Span, grow_cache, span
 from zaya_jax.model.config import LayerType, ModelConfig
 from zaya_jax.model.execution import Execution
 from zaya_jax.model.experts import apply_experts
-from zaya_jax.model.layers import dense, follows, rms_norm
+from zaya_jax.model.layers import dense, follows, rms_norm, take_rows
 from zaya_jax.model.layout import Variables, initialize
 from zaya_jax.model.residual import join
 from zaya_jax.model.router import route
@@ -145,7 +145,7 @@ def forward(
 def _embed(execution: Execution, params, tokens_BT) -> jax.Array:
     """(embedding + bias) * scale, in the exact type of the residual stream."""
     exact = execution.exact_dtype
-    embedded = jnp.take(params["embedding"], tokens_BT, axis=0).astype(exact)
+    embedded = take_rows(params["embedding"], tokens_BT).astype(exact)
     return (embedded + params["input_bias"].astype(exact)) * params["input_scale"].astype(exact)
 
 
