@@ -36,7 +36,7 @@ def grouped_matmul(
     """
     _check(lhs_MK, rhs_ENK, group_sizes_E)
     run = choose("grouped_matmul", implementation, {"xla": xla.grouped_matmul, "reference": reference.grouped_matmul})
-    out = run(lhs_MK, rhs_ENK, group_sizes_E)
+    out = run(jnp.asarray(lhs_MK), jnp.asarray(rhs_ENK), jnp.asarray(group_sizes_E))
     return out.astype(lhs_MK.dtype if preferred_element_type is None else preferred_element_type)
 
 
