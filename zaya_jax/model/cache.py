@@ -2,6 +2,7 @@
 
 Slot s of a layer holds its row's s-th real token. Padding (segment 0) is never stored, wherever it stands in a call.
 A sliding layer is a ring: slot s holds the newest token whose index is s modulo the ring's size.
+No gradient passes the keys and values of a bfloat16 cache (`layers.as_integers`).
 """
 
 from __future__ import annotations
