@@ -34,6 +34,13 @@ def mixed_unstacked():
     return generate(*tiny("unstacked"), MIXED)
 
 
+def by_layer():
+    """The unstacked model, its layers programs of their own."""
+    model, variables = tiny("unstacked")
+    execution = dataclasses.replace(model.execution, programs="layer")
+    return dataclasses.replace(model, execution=execution), variables
+
+
 def same(a, b, *, exact=False):
     """Whether two completions agree; logits of different programs differ by rounding."""
     assert (a.id, a.finish_reason, a.text) == (b.id, b.finish_reason, b.text)
@@ -89,6 +96,31 @@ def test_streaming_is_the_same(mixed, chunk):
 def test_the_other_layout_says_the_same(mixed, mixed_unstacked):
     for a, b in zip(mixed_unstacked, mixed):
         same(a, b)
+
+
+@pytest.mark.parametrize("chunk", [None, 7])
+def test_a_program_a_layer_says_the_same(mixed, chunk):
+    model, variables = by_layer()
+    for a, b in zip(generate(model, variables, MIXED, chunk=chunk), mixed):
+        same(a, b)
+
+
+def test_a_program_a_layer_stops_rows_and_remembers(mixed):
+    model, variables = by_layer()
+    stop = chr(tokenizer().decode(mixed[1].tokens).encode("latin-1", "ignore")[3])
+    requests = [dataclasses.replace(request, stop_strings=(stop,)) for request in MIXED]
+    for a, b in zip(
+        generate(model, variables, requests, tokenizer=tokenizer()), generate(*tiny(), requests, tokenizer=tokenizer())
+    ):
+        same(a, b)
+    session, known = Session(model, variables), Session(*tiny())
+    text = prompt(9)
+    for turn in range(2):
+        request = Request(str(turn), text, seed=turn, max_new_tokens=6)
+        answer, expected = ([*s.reply(request)][-1].completion for s in (session, known))
+        same(answer, expected)
+        text = (*text, *answer.tokens.tolist(), 9, 8)
+    assert len(session.memory.tokens) == len(known.memory.tokens)
 
 
 @pytest.mark.parametrize("layout", ["stacked", "unstacked"])

@@ -24,6 +24,8 @@ class Execution:
         layout: "stacked" weights are scanned by period (training, accelerators); "unstacked" ones are unrolled layer
             by layer and expert by expert (CPU).
         attention, cca, experts: which implementation of each operation of `kernels_pallas` runs.
+        programs: what a compiled program of an unstacked model holds where the library compiles it
+            (`model.programs`): the "whole" model, or one "layer"; "auto" decides by the number of experts.
         remat: what the backward pass recomputes: "none", "block" (everything inside a block), or "dots" (all but the
             results of matrix products without batch dimensions).
     """
@@ -33,6 +35,7 @@ class Execution:
     attention: Implementation = "auto"
     cca: Implementation = "auto"
     experts: Implementation = "auto"
+    programs: Literal["auto", "whole", "layer"] = "auto"
     remat: Literal["none", "block", "dots"] = "none"
 
     def __post_init__(self):
@@ -59,5 +62,6 @@ _CHOICES = {
     "attention": _IMPLEMENTATIONS,
     "cca": _IMPLEMENTATIONS,
     "experts": _IMPLEMENTATIONS,
+    "programs": ("auto", "whole", "layer"),
     "remat": ("none", "block", "dots"),
 }

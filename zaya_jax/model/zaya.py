@@ -126,27 +126,47 @@ def forward(
     logits: Logits = "all",
 ) -> Outputs:
     """The whole model as a function of its variables; see `Zaya.__call__`."""
-    params = variables["params"]
-    placed = None if cache is None else span(segments_BT, cache.length_B)
-    inputs = Inputs(positions_BT, segments_BT, follows(segments_BT), placed)
-    stream_BTD = _embed(execution, params, tokens_BT)
+    length_B = None if cache is None else cache.length_B
+    stream_BTD, inputs = begin(execution, variables["params"], tokens_BT, positions_BT, segments_BT, length_B)
     run = _scanned if execution.layout == "stacked" else _unrolled
     stream_BTD, layers, routes_LBT = run(config, execution, variables, stream_BTD, inputs, cache, routes)
+    return finish(config, execution, variables["params"], stream_BTD, inputs, layers, routes_LBT, logits)
+
+
+def begin(
+    execution: Execution, params, tokens_BT, positions_BT, segments_BT, length_B: jax.Array | None
+) -> tuple[jax.Array, Inputs]:
+    """What comes before the layers: the residual stream, (embedding + bias) * scale, and what every layer reads.
+
+    `length_B` is how many tokens the cache has stored; None without one.
+    """
+    exact = execution.exact_dtype
+    embedded_BTD = take_rows(params["embedding"], tokens_BT).astype(exact)
+    stream_BTD = (embedded_BTD + params["input_bias"].astype(exact)) * params["input_scale"].astype(exact)
+    placed = None if length_B is None else span(segments_BT, length_B)
+    return stream_BTD, Inputs(positions_BT, segments_BT, follows(segments_BT), placed)
+
+
+def finish(
+    config: ModelConfig,
+    execution: Execution,
+    params,
+    stream_BTD: jax.Array,
+    inputs: Inputs,
+    layers: tuple[LayerCache, ...] | None,
+    routes_LBT: jax.Array,
+    logits: Logits,
+) -> Outputs:
+    """What comes behind the layers: the final norm, the head, the counts."""
     hidden_BTD = rms_norm(stream_BTD, params["final_norm"], config.norm_epsilon).astype(execution.compute_dtype)
+    placed = inputs.span
     return Outputs(
-        logits=_logits(execution, params, hidden_BTD, segments_BT, logits),
+        logits=_logits(execution, params, hidden_BTD, inputs.segments_BT, logits),
         hidden_BTD=hidden_BTD,
-        cache=None if cache is None else Cache(layers, placed.length_B + placed.count_B),
+        cache=None if placed is None else Cache(layers, placed.length_B + placed.count_B),
         routes_LBT=routes_LBT.astype(jnp.int8 if config.num_experts < 127 else jnp.int16),
         router_counts_LC=_count(routes_LBT, config.num_router_classes),
     )
-
-
-def _embed(execution: Execution, params, tokens_BT) -> jax.Array:
-    """(embedding + bias) * scale, in the exact type of the residual stream."""
-    exact = execution.exact_dtype
-    embedded = take_rows(params["embedding"], tokens_BT).astype(exact)
-    return (embedded + params["input_bias"].astype(exact)) * params["input_scale"].astype(exact)
 
 
 def _logits(execution: Execution, params, hidden_BTD, segments_BT, which: Logits) -> jax.Array | None:
@@ -197,13 +217,14 @@ def _remat(execution: Execution, function: Callable) -> Callable:
     return jax.checkpoint(function, policy=dots if execution.remat == "dots" else None)
 
 
-def _router_state(config: ModelConfig, stream_BTD: jax.Array) -> jax.Array:
+def router_state(config: ModelConfig, stream_BTD: jax.Array) -> jax.Array:
+    """What the first layer's router averages with: nothing, [B, T, R]."""
     return jnp.zeros((*stream_BTD.shape[:2], config.router_hidden_size), stream_BTD.dtype)
 
 
 def _unrolled(config, execution, variables, stream, inputs, cache, routes):
     """Layer after layer, each with its own arrays."""
-    state, layers, taken = _router_state(config, stream), [], []
+    state, layers, taken = router_state(config, stream), [], []
     for layer, layer_type in enumerate(config.layer_types):
         w = variables["params"]["layers"][layer]
         biases = variables["balance"]["layers"][layer]["router"]["biases"]
@@ -260,7 +281,7 @@ def _scanned(config, execution, variables, stream, inputs, cache, routes):
     layers = cache.layers if cache is not None else None
     if fresh:
         layers = grow_cache(config, "stacked", cache, stream.shape[1]).layers
-    start = (stream, _router_state(config, stream), layers)
+    start = (stream, router_state(config, stream), layers)
     (stream, _, layers), taken = lax.scan(step, start, (jnp.arange(periods), blocks, given))
     return stream, layers, taken.reshape(config.num_layers, *taken.shape[2:])
 

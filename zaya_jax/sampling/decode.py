@@ -123,19 +123,29 @@ def prefill(
     Returns:
         The state, a tape of one column (whose routes are meaningless), and the routes [L, B, T] of `tokens_BT`.
     """
-    B, T = tokens_BT.shape
     config, execution = model.config, model.execution
     fresh = cache is None
-    cache = init_cache(config, execution, B, 0) if fresh else cache
-    column_BT = jnp.broadcast_to(jnp.arange(T, dtype=jnp.int32), (B, T))
-    segments_BT = (column_BT < count_B[:, None]).astype(jnp.int32)
-    positions_BT = (cache.length_B[:, None] + column_BT) * segments_BT
-    out = model.apply(variables, tokens_BT, positions_BT, segments_BT, cache=cache, logits="last")
+    cache = init_cache(config, execution, tokens_BT.shape[0], 0) if fresh else cache
+    place = prompt_place(tokens_BT, count_B, cache.length_B)
+    out = model.apply(variables, tokens_BT, *place, cache=cache, logits="last")
     grown = grow_cache(config, execution.layout, out.cache, capacity) if fresh else out.cache
+    state, column = first_token(batch, count_B, out.logits, out.routes_LBT[:, :, 0])
+    return state.replace(cache=grown), column, out.routes_LBT
+
+
+def prompt_place(tokens_BT: jax.Array, count_B: jax.Array, length_B: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Positions and segments of right-padded prompts behind `length_B` stored tokens."""
+    column_BT = jnp.broadcast_to(jnp.arange(tokens_BT.shape[1], dtype=jnp.int32), tokens_BT.shape)
+    segments_BT = (column_BT < count_B[:, None]).astype(jnp.int32)
+    return (length_B[:, None] + column_BT) * segments_BT, segments_BT
+
+
+def first_token(batch: Batch, count_B: jax.Array, logits_BV: jax.Array, routes_LB: jax.Array) -> tuple[State, Tape]:
+    """Draws each row's first token: a state (without cache) and a tape of one column."""
+    none_B = jnp.zeros(count_B.shape[0], jnp.int32)
     empty_B = jnp.where(count_B > 0, RUNNING, EMPTY).astype(jnp.int8)
-    state = State(grown, jnp.zeros(B, jnp.int32), jnp.zeros(B, jnp.int32), empty_B)
-    state, column = _draw(batch, state, out.logits, out.routes_LBT[:, :, 0])
-    return state, jax.tree.map(lambda x: x[..., None], column), out.routes_LBT
+    state, column = draw(batch, State(None, none_B, none_B, empty_B), logits_BV, routes_LB)
+    return state, jax.tree.map(lambda x: x[..., None], column)
 
 
 def decode(
@@ -159,14 +169,18 @@ def decode(
 
 def _step(model: Zaya, variables: Variables, batch: Batch, state: State) -> tuple[State, Tape]:
     """Reads each running row's last token and draws its next; returns one column of the tape, [B] and [L, B]."""
+    out = model.apply(variables, *step_inputs(state, state.cache.length_B), cache=state.cache, logits="last")
+    return draw(batch, state.replace(cache=out.cache), out.logits, out.routes_LBT[:, :, 0])
+
+
+def step_inputs(state: State, length_B: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Tokens, positions and segments of a step, [B, 1]."""
     # To the model, a finished row is padding: it is stored nowhere and costs no expert.
-    running_B1 = (state.finish_B == RUNNING).astype(jnp.int32)[:, None]
-    token_B1, position_B1 = state.token_B[:, None], state.cache.length_B[:, None]
-    out = model.apply(variables, token_B1, position_B1, running_B1, cache=state.cache, logits="last")
-    return _draw(batch, state.replace(cache=out.cache), out.logits, out.routes_LBT[:, :, 0])
+    running_B = (state.finish_B == RUNNING).astype(jnp.int32)
+    return state.token_B[:, None], length_B[:, None], running_B[:, None]
 
 
-def _draw(batch: Batch, state: State, logits_BV: jax.Array, routes_LB: jax.Array) -> tuple[State, Tape]:
+def draw(batch: Batch, state: State, logits_BV: jax.Array, routes_LB: jax.Array) -> tuple[State, Tape]:
     """Draws a token for each running row and sees whether it ends the row."""
     drawn = sample(logits_BV, batch.controls, state.step_B)
     running_B = state.finish_B == RUNNING
@@ -179,6 +193,11 @@ def _draw(batch: Batch, state: State, logits_BV: jax.Array, routes_LB: jax.Array
         finish_B=jnp.where(running_B, ended_B, state.finish_B),
     )
     return state, Tape(drawn.token_B, drawn.logprob_model_B, drawn.logprob_sampling_B, routes_LB)
+
+
+def stop_rows(state: State, stopped_B: jax.Array) -> State:
+    """Ends the rows that the host has seen to be finished."""
+    return state.replace(finish_B=jnp.where(stopped_B & (state.finish_B == RUNNING), STOP, state.finish_B))
 
 
 def _blank_tape(model: Zaya, rows: int, columns: int) -> Tape:
@@ -209,7 +228,7 @@ def run_decode(model, variables, batch, state, stopped_B, steps, columns: int):
 
     `stopped_B` has the rows that the host has ended, whose answer holds a stop string.
     """
-    state = state.replace(finish_B=jnp.where(stopped_B & (state.finish_B == RUNNING), STOP, state.finish_B))
+    state = stop_rows(state, stopped_B)
     return decode(model, variables, batch, state, steps, columns)
 
 

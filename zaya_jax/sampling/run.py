@@ -8,7 +8,8 @@ import numpy as np
 
 from zaya_jax.model import Zaya
 from zaya_jax.model.layout import Variables
-from zaya_jax.sampling import decode
+from zaya_jax.model.programs import one_per_layer
+from zaya_jax.sampling import decode, decode_by_layer
 from zaya_jax.sampling.decode import RUNNING, STOP, State, Tape, bucket
 from zaya_jax.sampling.memory import Mark, Memory, set_mark
 from zaya_jax.sampling.request import Completion, Delta, FinishReason, Request
@@ -46,6 +47,8 @@ class Run:
         known: Memory | None = None,
     ):
         self._model, self._variables, self._known = model, variables, known
+        self._whole_model = not one_per_layer(model.config, model.execution)
+        self._device = decode if self._whole_model else decode_by_layer
         self._answers = [Answer(index, request, tokenizer) for index, request in enumerate(requests)]
         self._rows = [*requests, *[_NOBODY] * ((slots or len(requests)) - len(requests))]
         self._batch = decode.make_batch(self._rows)
@@ -58,9 +61,9 @@ class Run:
     def drive(self, chunk: int | None) -> Iterator[list[Delta]]:
         """Yields the new parts of the unfinished answers, chunk by chunk; all at once if `chunk` is None.
 
-        (Not quite at once if the cache is a long one: it grows between chunks.)
+        (Not quite at once if the cache is a long one, which grows between chunks, or the host calls every layer.)
         """
-        if chunk is None and self._known is None and self._room <= FIRST_CAPACITY:
+        if chunk is None and self._known is None and self._room <= FIRST_CAPACITY and self._whole_model:
             yield self._whole()
             return
         yield self._begin()
@@ -99,7 +102,7 @@ class Run:
         if longest > self._capacity:
             self._capacity = next_capacity(longest, self._capacity, self._room)
             cache = cache and decode.run_grow(self._model, cache, capacity=self._capacity)
-        state, first, routes_LBT = decode.run_prefill(
+        state, first, routes_LBT = self._device.run_prefill(
             self._model, self._variables, self._batch, tokens_BT, count_B, cache, capacity=self._capacity
         )
         self._mark = set_mark(state.cache, longest) if self._remember else None
@@ -118,7 +121,7 @@ class Run:
         stopped_B = np.zeros(len(self._rows), bool)
         stopped_B[: len(self._answers)] = [answer.completion is not None for answer in self._answers]
         steps = min(chunk, self._capacity - stored)
-        state, tape = decode.run_decode(
+        state, tape = self._device.run_decode(
             self._model, self._variables, self._batch, state, stopped_B, steps, columns=bucket(chunk)
         )
         deltas = self._take(_fetch(tape), state)

@@ -15,6 +15,7 @@ from zaya_jax.errors import mistake
 from zaya_jax.model import ModelConfig, Zaya
 from zaya_jax.model.layers import dense, positions_from_segments
 from zaya_jax.model.layout import Variables
+from zaya_jax.model.programs import call
 from zaya_jax.sampling.request import check_ids
 
 Kind = Literal["logits", "logprobs"]
@@ -153,11 +154,18 @@ def _fill(x_BT: np.ndarray, rows: int) -> np.ndarray:
     return np.pad(x_BT, ((0, rows - len(x_BT)), (0, 0)))
 
 
-@functools.partial(jax.jit, static_argnames=("model", "columns"))
-def _hidden(model: Zaya, variables: Variables, tokens_BT: jax.Array, mask_BT: jax.Array, columns: int) -> jax.Array:
+def _hidden(model: Zaya, variables: Variables, tokens_BT: np.ndarray, mask_BT: np.ndarray, columns: int) -> jax.Array:
     """What the head reads, [B, T, D], with T rounded up to a multiple of `columns`."""
-    positions_BT = positions_from_segments(mask_BT)
-    hidden_BTD = model.apply(variables, tokens_BT, positions_BT, mask_BT, logits="none").hidden_BTD
+    positions_BT = _positions(mask_BT)
+    hidden_BTD = call(model, variables, tokens_BT, positions_BT, mask_BT, logits="none").hidden_BTD
+    return _pad(hidden_BTD, columns)
+
+
+_positions = jax.jit(positions_from_segments)
+
+
+@functools.partial(jax.jit, static_argnames="columns")
+def _pad(hidden_BTD: jax.Array, columns: int) -> jax.Array:
     return jnp.pad(hidden_BTD, ((0, 0), (0, -hidden_BTD.shape[1] % columns), (0, 0)))
 
 
