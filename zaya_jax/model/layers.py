@@ -10,6 +10,8 @@ Shape letters, used as suffixes of array names everywhere (`q_BTNH`):
 
 from __future__ import annotations
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -19,6 +21,9 @@ from zaya_jax.model.config import Rope
 from zaya_jax.model.execution import Execution
 
 _FEW_ROWS = 64
+_LARGE = 2**20  # weights of fewer elements are not worth compiling a loop of their own for
+_LANES = 32  # bfloat16 numbers of a cache line of 64 bytes
+_WIDE = 64 * _LANES  # the vectoriser gives up on more slices than 64
 _CONTRACT_LAST = (((1,), (1,)), ((), ()))
 
 
@@ -40,12 +45,41 @@ def matmul(execution: Execution, x_MI: jax.Array, weight_OI: jax.Array) -> jax.A
     if execution.layout == "unstacked" and rows == 1 and x.dtype == jnp.bfloat16:
         # Tied to x, the weight is no constant of the decoding loop: XLA would upcast all of those before the loop.
         x, weight = lax.optimization_barrier((x, weight))
+        if weight.size >= _LARGE and weight.shape[1] <= _WIDE and weight.shape[1] % (2 * _LANES) == 0:
+            return row_times_large(x.astype(exact), weight)
         return jnp.sum(weight.astype(exact) * x.astype(exact), axis=1)[None]
     if execution.layout == "unstacked" and 1 < rows <= _FEW_ROWS and x.dtype != jnp.bfloat16:
         # The weight on the left is up to twice as fast; the barrier keeps XLA from swapping the operands back.
         y_OM = lax.dot_general(weight, x, _CONTRACT_LAST, preferred_element_type=exact)
         return lax.optimization_barrier(y_OM).T
     return matmul_nt(execution, x, weight)
+
+
+def row_times_large(x_1I: jax.Array, weight_OI: jax.Array) -> jax.Array:
+    """One exact row times a large bfloat16 weight, [1, O]: the sum over I in two steps, up to twice as fast as in one.
+
+    XLA:CPU may not reorder a sum, so it does not vectorise one along the minor axis; YNNPACK does, at half the speed of
+    memory. First therefore elementwise over lanes (`_sums_by_lane`), then that times ones.
+    """
+    ones = jnp.ones((1, _LANES), x_1I.dtype)
+    return lax.dot_general(ones, _sums_by_lane(x_1I, weight_OI), _CONTRACT_LAST, preferred_element_type=x_1I.dtype)
+
+
+@jax.jit  # traced once for each shape, however many weights have it
+def _sums_by_lane(x_1I: jax.Array, weight_OI: jax.Array) -> jax.Array:
+    """x times the weight, summed over every _LANES-th column, [O, _LANES].
+
+    Slices are added in pairs, which halves the chain of dependent additions and still reads a row from left to right.
+    The barrier gives each slice a weight of its own: XLA would otherwise upcast the one they share, whole.
+    """
+    (rows, width), dtype = weight_OI.shape, x_1I.dtype
+    starts = range(0, width, _LANES)
+    x_1I, *weights = lax.optimization_barrier((x_1I, *[weight_OI] * len(starts)))
+    products = [
+        lax.slice(weight, (0, i), (rows, i + _LANES)).astype(dtype) * lax.slice(x_1I, (0, i), (1, i + _LANES))
+        for weight, i in zip(weights, starts, strict=True)
+    ]
+    return functools.reduce(jnp.add, [a + b for a, b in zip(products[::2], products[1::2], strict=True)])
 
 
 def matmul_nt(execution: Execution, x_MI: jax.Array, weight_OI: jax.Array) -> jax.Array:
