@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from kernels_pallas.bits import moved
+
 
 class Order(NamedTuple):
     """A stable sort of rows by expert.
@@ -39,7 +41,7 @@ def sort_by_expert(expert_M: jax.Array, num_experts: int) -> Order:
 
 @jax.custom_vjp
 def _permute(x_MD, index_M, inverse_M):
-    return jnp.take(x_MD, index_M, axis=0)
+    return moved(lambda x: jnp.take(x, index_M, axis=0), x_MD)
 
 
 def _permute_forward(x_MD, index_M, inverse_M):

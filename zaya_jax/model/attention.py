@@ -5,6 +5,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
+from kernels_pallas.bits import moved
 from kernels_pallas.cca import CCAWeights, cca_mix
 from kernels_pallas.flash_attention import attention
 from zaya_jax.model.cache import LayerCache, compact, conv_state, last_real, ring_size, stored_index, write
@@ -33,8 +34,10 @@ def attend(
     past = cache if cache is not None else _no_past(config, execution, B)
     # Pads see no past and leave none: a document that starts behind them begins as if at the row's start.
     q_size = config.num_query_heads * config.head_dim
-    u_BTU = jnp.concatenate(
-        [dense(execution, x_BTD, w["q_proj"]).astype(dtype), dense(execution, x_BTD, w["k_proj"]).astype(dtype)], -1
+    u_BTU = moved(
+        lambda *p: jnp.concatenate(p, -1),
+        dense(execution, x_BTD, w["q_proj"]).astype(dtype),
+        dense(execution, x_BTD, w["k_proj"]).astype(dtype),
     )
     assert u_BTU.shape[-1] == q_size + config.num_kv_heads * config.head_dim
     cos, sin = rotary_angles(inputs.positions_BT, config.rope(layer_type), config.head_dim, execution.exact_dtype)

@@ -2,7 +2,7 @@
 
 Slot s of a layer holds its row's s-th real token. Padding (segment 0) is never stored, wherever it stands in a call.
 A sliding layer is a ring: slot s holds the newest token whose index is s modulo the ring's size.
-No gradient passes the keys and values of a bfloat16 cache (`layers.as_integers`).
+No gradient passes the keys and values of a bfloat16 cache (`bits.as_integers`).
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
+from kernels_pallas.bits import as_integers, like
 from zaya_jax.model.config import LayerType, ModelConfig
 from zaya_jax.model.execution import Execution
-from zaya_jax.model.layers import as_integers, like
 from zaya_jax.model.layout import Layout
 
 

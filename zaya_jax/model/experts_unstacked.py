@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from kernels_pallas.bits import as_integers, like
 from zaya_jax.model.execution import Execution
 from zaya_jax.model.layers import matmul, matmul_nn, matmul_nt
 
@@ -64,53 +65,52 @@ def _row_by_row(execution: Execution, x_MD, gate_up: Matrices, down: Matrices, g
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _slab_by_slab(execution: Execution, x_MD, gate_up: Matrices, down: Matrices, group_sizes_E):
-    return _forward(execution, x_MD, gate_up, down, group_sizes_E)[0]
+    return _products(execution, x_MD, gate_up, down, group_sizes_E, keep_hidden=False)[0]
 
 
 def _forward(execution: Execution, x_MD, gate_up: Matrices, down: Matrices, group_sizes_E):
+    y_MD, hidden = _products(execution, x_MD, gate_up, down, group_sizes_E, keep_hidden=True)
+    return y_MD, (x_MD, gate_up, down, group_sizes_E, hidden)
+
+
+def _products(execution: Execution, x_MD, gate_up: Matrices, down: Matrices, group_sizes_E, keep_hidden: bool):
+    """The result, and what the backward pass wants of it: the results of `gate_up`, None if not `keep_hidden`."""
     M, D = x_MD.shape
     slabs = _slabs(M)
-    x = jnp.pad(x_MD, ((0, slabs[-1]), (0, 0)))
-    hidden = jnp.zeros((x.shape[0], gate_up[0].shape[0]), execution.exact_dtype)
+    x = _pad_rows(x_MD, slabs[-1])
+    hidden = jnp.zeros((x.shape[0], gate_up[0].shape[0]), execution.exact_dtype) if keep_hidden else None
     y = jnp.zeros((x.shape[0], D), execution.exact_dtype)
     starts_E = jnp.cumsum(group_sizes_E) - group_sizes_E
     for e, (wide, narrow) in enumerate(zip(gate_up, down, strict=True)):
 
-        def slab(start, size, own, carry, wide=wide, narrow=narrow):
+        def slab(start, size, own, wide=wide, narrow=narrow):
             del own
-            hidden, y = carry
-            h = matmul_nt(execution, lax.dynamic_slice_in_dim(x, start, size), wide)
+            h = matmul_nt(execution, _rows(x, start, size), wide)
             out = matmul_nt(execution, _swiglu(execution, h), narrow)
-            return lax.dynamic_update_slice_in_dim(hidden, h, start, 0), lax.dynamic_update_slice_in_dim(
-                y, out, start, 0
-            )
+            return (h if keep_hidden else None, out), None
 
-        hidden, y = _over_slabs(slabs, starts_E[e], group_sizes_E[e], slab, (hidden, y))
-    return y[:M], (x_MD, gate_up, down, group_sizes_E, hidden)
+        (hidden, y), _ = _over_slabs(slabs, starts_E[e], group_sizes_E[e], slab, (hidden, y))
+    return y[:M], hidden
 
 
 def _backward(execution: Execution, saved, g_MD):
     x_MD, gate_up, down, group_sizes_E, hidden = saved
     M, D = x_MD.shape
     slabs = _slabs(M)
-    x, g = (jnp.pad(a, ((0, slabs[-1]), (0, 0))) for a in (x_MD, g_MD.astype(execution.exact_dtype)))
+    x, g = (_pad_rows(a, slabs[-1]) for a in (x_MD, g_MD.astype(execution.exact_dtype)))
     dx = jnp.zeros((x.shape[0], D), execution.exact_dtype)
     starts_E = jnp.cumsum(group_sizes_E) - group_sizes_E
     d_gate_up, d_down = [], []
     for e, (wide, narrow) in enumerate(zip(gate_up, down, strict=True)):
 
-        def slab(start, size, own, carry, wide=wide, narrow=narrow):
-            dx, d_wide, d_narrow = carry
-            rows = functools.partial(lax.dynamic_slice_in_dim, start_index=start, slice_size=size)
-            g_rows = jnp.where(own, rows(g), 0)
-            a, pull = jax.vjp(functools.partial(_swiglu, execution), rows(hidden))
+        def slab(start, size, own, wide=wide, narrow=narrow):
+            g_rows = jnp.where(own, _rows(g, start, size), 0)
+            a, pull = jax.vjp(functools.partial(_swiglu, execution), _rows(hidden, start, size))
             (dh,) = pull(matmul_nn(execution, g_rows, narrow).astype(a.dtype))
-            dx = lax.dynamic_update_slice_in_dim(dx, matmul_nn(execution, dh, wide), start, 0)
-            d_wide = d_wide + _outer(execution, dh, rows(x))
-            return dx, d_wide, d_narrow + _outer(execution, g_rows, a)
+            sums = _outer(execution, dh, _rows(x, start, size)), _outer(execution, g_rows, a)
+            return matmul_nn(execution, dh, wide), sums
 
-        zeros = (jnp.zeros(wide.shape, execution.exact_dtype), jnp.zeros(narrow.shape, execution.exact_dtype))
-        dx, d_wide, d_narrow = _over_slabs(slabs, starts_E[e], group_sizes_E[e], slab, (dx, *zeros))
+        dx, (d_wide, d_narrow) = _over_slabs(slabs, starts_E[e], group_sizes_E[e], slab, dx)
         d_gate_up.append(d_wide.astype(wide.dtype))
         d_down.append(d_narrow.astype(narrow.dtype))
     inside = jnp.arange(M)[:, None] < group_sizes_E.sum()
@@ -119,6 +119,14 @@ def _backward(execution: Execution, saved, g_MD):
 
 
 _slab_by_slab.defvjp(_forward, _backward)
+
+
+def _rows(x_MD: jax.Array, start, size: int) -> jax.Array:
+    return like(lax.dynamic_slice_in_dim(as_integers(x_MD), start, size), x_MD)
+
+
+def _pad_rows(x_MD: jax.Array, rows: int) -> jax.Array:
+    return like(jnp.pad(as_integers(x_MD), ((0, rows), (0, 0))), x_MD)
 
 
 def _swiglu(execution: Execution, hidden: jax.Array) -> jax.Array:
@@ -140,20 +148,41 @@ def _slabs(rows: int) -> tuple[int, ...]:
     return tuple(size for size in _SLABS if size <= large)
 
 
-def _over_slabs(slabs: tuple[int, ...], start, count, slab: Callable, carry):
-    """Runs `slab(start, size, own, carry)` until `count` rows are done: the remainder first, then the largest size.
+def _over_slabs(slabs: tuple[int, ...], start, count, slab: Callable, rows):
+    """Runs `slab(start, size, own)` until `count` rows are done: the remainder first, then the largest size.
 
-    `own` [size, 1] is False for rows of the next expert.
+    It returns the slab's rows, which are written into `rows` (a tree of [M + largest size, X]), and a tree of sums over
+    rows, which are added up; both come back. `own` [size, 1] is False for rows of the next expert, which may be written
+    as anything.
+
+    The branches of the remainder return a block of rows that is written behind them: XLA:CPU copies what a conditional
+    changes in place.
     """
     largest = slabs[-1]
 
-    def at(begin, size, carry):
-        return slab(begin, size, begin + jnp.arange(size)[:, None] < start + count, carry)
+    def at(begin, size):
+        return slab(begin, size, begin + jnp.arange(size)[:, None] < start + count)
+
+    def write(rows, blocks, begin):
+        return jax.tree.map(lambda a, block: lax.dynamic_update_slice_in_dim(a, block, begin, 0), rows, blocks)
 
     rest = count % largest
     begin = start + count - rest
-    branches = [lambda carry: carry]
-    branches += [functools.partial(lambda carry, size: at(begin, size, carry), size=size) for size in slabs]
+
+    def remainder(size):
+        blocks, sums = at(begin, size)
+        return jax.tree.map(lambda block: jnp.pad(block, ((0, largest - size), (0, 0))), blocks), sums
+
+    def nothing():
+        return jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), jax.eval_shape(lambda: remainder(largest)))
+
+    branches = [nothing] + [functools.partial(remainder, size) for size in slabs]
     which = jnp.where(rest == 0, 0, 1 + jnp.searchsorted(jnp.asarray(slabs), rest))
-    carry = lax.switch(which, branches, carry)
-    return lax.fori_loop(0, count // largest, lambda i, carry: at(start + i * largest, largest, carry), carry)
+    blocks, sums = lax.switch(which, branches)
+
+    def step(i, carry):
+        rows, sums = carry
+        blocks, more = at(start + i * largest, largest)
+        return write(rows, blocks, start + i * largest), jax.tree.map(jnp.add, sums, more)
+
+    return lax.fori_loop(0, count // largest, step, (write(rows, blocks, begin), sums))

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from kernels_pallas.bits import as_integers, like
 from zaya_jax.model.config import Rope
 from zaya_jax.model.execution import Execution
 
@@ -92,20 +93,6 @@ def matmul_nn(execution: Execution, x_MO: jax.Array, weight_OI: jax.Array) -> ja
     """x times the weight as it is, [M, I], in the exact type: the gradient of `matmul` with respect to x."""
     x, weight = x_MO.astype(execution.compute_dtype), weight_OI.astype(execution.compute_dtype)
     return lax.dot_general(x, weight, (((1,), (0,)), ((), ())), preferred_element_type=execution.exact_dtype)
-
-
-def as_integers(x: jax.Array) -> jax.Array:
-    """bfloat16 as the integers of its bits, anything else as it is; `like` takes it back. Not differentiable.
-
-    XLA:CPU has no bfloat16 gather and scatter: it converts the *whole* array that is read from or written to, to
-    float32 and back. It moves integers as they are.
-    """
-    return lax.bitcast_convert_type(x, jnp.uint16) if x.dtype == jnp.bfloat16 else x
-
-
-def like(x: jax.Array, other: jax.Array) -> jax.Array:
-    """Undoes `as_integers` if `other` is what it was given."""
-    return lax.bitcast_convert_type(x, other.dtype) if x.dtype != other.dtype else x
 
 
 @jax.custom_vjp
