@@ -5,14 +5,13 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import multiprocessing
-import os
 import statistics
-import sys
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
 
+from experiments.benchmark_shared import import_transformers, random_tokens, receive
 from zaya_jax.errors import mistake
 
 ENGINES = ("zaya_jax", "zaya_jax again", "transformers")  # "again" finds its programs compiled
@@ -60,9 +59,7 @@ def _in_a_process(*arguments) -> Timing:
     process.start()
     theirs.close()  # so that its death is the end of the pipe
     try:
-        return ours.recv()
-    except EOFError:
-        raise mistake("the engine's process died", where=arguments[0], fix="its error stands above") from None
+        return receive(ours, arguments[0])
     finally:
         process.join()
 
@@ -114,7 +111,7 @@ def _jax(prompt: int, new_tokens: int, programs: str) -> Callable[[str], Callabl
 
     def load(checkpoint: str) -> Callable[[], Answer]:
         model, variables, _ = zaya_jax.load(checkpoint, dtype="bfloat16")
-        tokens = _tokens(prompt, model.config.vocab_size)
+        (tokens,) = random_tokens(1, prompt, model.config.vocab_size)
         request = Request("", tokens, sampling=Sampling(temperature=0.0), max_new_tokens=new_tokens + 1)
         return lambda: (None for _ in stream(model, variables, [request], chunk=1))
 
@@ -123,17 +120,11 @@ def _jax(prompt: int, new_tokens: int, programs: str) -> Callable[[str], Callabl
 
 def _torch(prompt: int, new_tokens: int, programs: str) -> Callable[[str], Callable[[], Answer]]:
     del programs
-    os.environ["HF_HUB_OFFLINE"] = "1"
-    try:
-        import torch
-        from transformers import ZayaForCausalLM
-    except ImportError as error:
-        print(f"error: {error.name} is missing: pip install -e '.[benchmarks]'", file=sys.stderr)
-        raise SystemExit(2) from None
+    torch, ZayaForCausalLM = import_transformers()
 
     def load(checkpoint: str) -> Callable[[], Answer]:
         model = ZayaForCausalLM.from_pretrained(checkpoint, dtype=torch.bfloat16)
-        tokens = torch.from_numpy(_tokens(prompt, model.config.vocab_size)).long()[None]
+        tokens = torch.from_numpy(random_tokens(1, prompt, model.config.vocab_size)).long()
 
         def answer() -> Answer:
             with torch.no_grad():
@@ -148,12 +139,6 @@ def _torch(prompt: int, new_tokens: int, programs: str) -> Callable[[str], Calla
         return answer
 
     return load
-
-
-def _tokens(count: int, vocab_size: int):
-    import numpy as np
-
-    return np.random.default_rng(0).integers(0, vocab_size, count).astype(np.int32)
 
 
 def _now() -> float:

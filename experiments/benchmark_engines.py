@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import statistics
-import sys
 import time
 from collections.abc import Callable
 
+from experiments.benchmark_shared import import_transformers, random_tokens, receive
 from zaya_jax.errors import mistake
 from zaya_jax.model import ModelConfig
 
@@ -85,10 +84,7 @@ class _Worker:
         self._process.join()
 
     def _answer(self) -> float:
-        try:
-            return self._pipe.recv()
-        except EOFError:
-            raise mistake("the engine's process died", where=self._engine, fix="its error stands above") from None
+        return receive(self._pipe, self._engine)
 
 
 def table(results: dict[str, dict[str, list[float]]]) -> str:
@@ -132,12 +128,6 @@ def _timed(function: Run) -> float:
     return time.perf_counter() - start
 
 
-def _random_tokens(rows: int, columns: int, vocab_size: int):
-    import numpy as np
-
-    return np.random.default_rng(0).integers(0, vocab_size, (rows, columns)).astype(np.int32)
-
-
 def _jax_task(task: str, checkpoint: str, dtype: str, threads: int) -> Callable[[], float]:
     del threads
     import jax
@@ -151,7 +141,7 @@ def _jax_task(task: str, checkpoint: str, dtype: str, threads: int) -> Callable[
     model, variables, _ = zaya_jax.load(checkpoint, dtype=dtype)
     if kind == "decode":
         return _jax_decoding(model, variables, int(size))
-    tokens = _random_tokens(*map(int, size.split("x")), model.config.vocab_size)
+    tokens = random_tokens(*map(int, size.split("x")), model.config.vocab_size)
     positions = np.broadcast_to(np.arange(tokens.shape[1], dtype=np.int32), tokens.shape)
     call = jax.jit(lambda v, *x: model.apply(v, *x).logits)
     return lambda: _timed(lambda: call(variables, tokens, positions, np.ones_like(tokens)).block_until_ready())
@@ -162,7 +152,7 @@ def _jax_decoding(model, variables, rows: int) -> Callable[[], float]:
     from zaya_jax.sampling.generate import stream
     from zaya_jax.sampling.request import Request, Sampling
 
-    prompts = _random_tokens(rows, PROMPT, model.config.vocab_size)
+    prompts = random_tokens(rows, PROMPT, model.config.vocab_size)
     requests = [
         Request(str(i), row, sampling=Sampling(temperature=0.0), max_new_tokens=NEW_TOKENS)
         for i, row in enumerate(prompts)
@@ -192,7 +182,7 @@ def _jax_training(checkpoint: str, dtype: str, rows: int, columns: int) -> Calla
     model = Zaya(opened.config, Execution(dtype=dtype, layout="unstacked"))
     adamw = optax.adamw(LEARNING_RATE, b1=0.9, b2=0.95, weight_decay=0.1)
     optimizer = optax.chain(optax.clip_by_global_norm(1.0), adamw)
-    tokens = _random_tokens(rows, columns + 1, opened.config.vocab_size)
+    tokens = random_tokens(rows, columns + 1, opened.config.vocab_size)
     ones = np.ones((rows, columns), np.int32)
     positions = np.broadcast_to(np.arange(columns, dtype=np.int32), ones.shape)
 
@@ -218,13 +208,7 @@ def _jax_training(checkpoint: str, dtype: str, rows: int, columns: int) -> Calla
 
 
 def _torch_task(task: str, checkpoint: str, dtype: str, threads: int) -> Callable[[], float]:
-    os.environ["HF_HUB_OFFLINE"] = "1"
-    try:
-        import torch
-        from transformers import ZayaForCausalLM
-    except ImportError as error:
-        print(f"error: {error.name} is missing: pip install -e '.[benchmarks]'", file=sys.stderr)
-        raise SystemExit(2) from None
+    torch, ZayaForCausalLM = import_transformers()
     torch.set_num_threads(threads)
     kind, size = task.split("_")
     # Training keeps float32 parameters in both libraries; "bfloat16" computes in it, under autocast.
@@ -234,7 +218,7 @@ def _torch_task(task: str, checkpoint: str, dtype: str, threads: int) -> Callabl
         return _torch_training(model, dtype, *map(int, size.split("x")))
     if kind == "decode":
         return _torch_decoding(model, int(size))
-    tokens = torch.from_numpy(_random_tokens(*map(int, size.split("x")), model.config.vocab_size)).long()
+    tokens = torch.from_numpy(random_tokens(*map(int, size.split("x")), model.config.vocab_size)).long()
 
     @torch.no_grad()
     def forward() -> None:
@@ -246,7 +230,7 @@ def _torch_task(task: str, checkpoint: str, dtype: str, threads: int) -> Callabl
 def _torch_decoding(model, rows: int) -> Callable[[], float]:
     import torch
 
-    prompts = torch.from_numpy(_random_tokens(rows, PROMPT, model.config.vocab_size)).long()
+    prompts = torch.from_numpy(random_tokens(rows, PROMPT, model.config.vocab_size)).long()
 
     @torch.no_grad()
     def run() -> float:
@@ -264,7 +248,7 @@ def _torch_decoding(model, rows: int) -> Callable[[], float]:
 def _torch_training(model, dtype: str, rows: int, columns: int) -> Callable[[], float]:
     import torch
 
-    tokens = torch.from_numpy(_random_tokens(rows, columns + 1, model.config.vocab_size)).long()
+    tokens = torch.from_numpy(random_tokens(rows, columns + 1, model.config.vocab_size)).long()
     optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.95), weight_decay=0.1)
 
     def step() -> None:

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kernels_pallas.bits import moved
+from kernels_pallas.bits import as_integers, like
 
 
 class Order(NamedTuple):
@@ -39,9 +39,13 @@ def sort_by_expert(expert_M: jax.Array, num_experts: int) -> Order:
     return Order(order_M, inverse_M, sizes_E[:num_experts])
 
 
+def _take(x_MD, index_M):
+    return like(jnp.take(as_integers(x_MD), index_M, axis=0), x_MD)
+
+
 @jax.custom_vjp
 def _permute(x_MD, index_M, inverse_M):
-    return moved(lambda x: jnp.take(x, index_M, axis=0), x_MD)
+    return _take(x_MD, index_M)
 
 
 def _permute_forward(x_MD, index_M, inverse_M):
@@ -51,7 +55,7 @@ def _permute_forward(x_MD, index_M, inverse_M):
 def _permute_backward(indices, g_MD):
     index_M, inverse_M = indices
     none = np.zeros(index_M.shape, jax.dtypes.float0)
-    return jnp.take(g_MD, inverse_M, axis=0), none, none
+    return _take(g_MD, inverse_M), none, none
 
 
 _permute.defvjp(_permute_forward, _permute_backward)

@@ -47,7 +47,7 @@ def matmul(execution: Execution, x_MI: jax.Array, weight_OI: jax.Array) -> jax.A
         # Tied to x, the weight is no constant of the decoding loop: XLA would upcast all of those before the loop.
         x, weight = lax.optimization_barrier((x, weight))
         if weight.size >= _LARGE and weight.shape[1] <= _WIDE and weight.shape[1] % (2 * _LANES) == 0:
-            return row_times_large(x.astype(exact), weight)
+            return _row_times_large(x.astype(exact), weight)
         return jnp.sum(weight.astype(exact) * x.astype(exact), axis=1)[None]
     if execution.layout == "unstacked" and 1 < rows <= _FEW_ROWS and x.dtype != jnp.bfloat16:
         # The weight on the left is up to twice as fast; the barrier keeps XLA from swapping the operands back.
@@ -56,7 +56,7 @@ def matmul(execution: Execution, x_MI: jax.Array, weight_OI: jax.Array) -> jax.A
     return matmul_nt(execution, x, weight)
 
 
-def row_times_large(x_1I: jax.Array, weight_OI: jax.Array) -> jax.Array:
+def _row_times_large(x_1I: jax.Array, weight_OI: jax.Array) -> jax.Array:
     """One exact row times a large bfloat16 weight, [1, O]: the sum over I in two steps, up to twice as fast as in one.
 
     XLA:CPU may not reorder a sum, so it does not vectorise one along the minor axis; YNNPACK does, at half the speed of

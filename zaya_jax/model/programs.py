@@ -17,7 +17,7 @@ from zaya_jax.model.cache import Cache
 from zaya_jax.model.config import ModelConfig
 from zaya_jax.model.execution import Execution
 from zaya_jax.model.layout import Variables
-from zaya_jax.model.zaya import Logits, Outputs, Zaya, begin, block, finish, router_state
+from zaya_jax.model.zaya import Logits, Outputs, Zaya, begin, block, each_layer, finish, router_state
 
 _MANY_BRANCHES = 256
 
@@ -39,7 +39,10 @@ def call(
     routes: jax.Array | None = None,
     logits: Logits = "all",
 ) -> Outputs:
-    """`model.apply`, compiled. Not to be traced by `jax.jit`, `jax.grad` and the like; a given cache is used up."""
+    """`model.apply`, compiled, for callers on the host: not to be traced by `jax.jit`, `jax.grad` and the like.
+
+    A given cache may be used up: a program a layer writes it in place.
+    """
     arguments = (variables, tokens_BT, positions_BT, segments_BT, cache, routes)
     if one_per_layer(model.config, model.execution):
         return _by_layer(model, *arguments, logits=logits)
@@ -52,23 +55,20 @@ def _whole(model, variables, tokens_BT, positions_BT, segments_BT, cache, routes
 
 
 def _by_layer(model, variables, tokens_BT, positions_BT, segments_BT, cache, routes, logits):
-    config, execution = model.config, model.execution
-    ends = {name: value for name, value in variables["params"].items() if name != "layers"}
+    config, params = model.config, variables["params"]
+    ends = {name: value for name, value in params.items() if name != "layers"}
     length_B = None if cache is None else cache.length_B
     stream, state, inputs = _begin(model, ends, tokens_BT, positions_BT, segments_BT, length_B)
-    weights, layers, taken = _alike(variables["params"]["layers"]), [], []
-    for layer, layer_type in enumerate(config.layer_types):
-        w, balance = weights[layer], variables["balance"]["layers"][layer]
-        entry = None if cache is None else cache.layers[layer]
-        given = None if routes is None else routes[layer]
-        run = _block if entry is None or entry.k_BSKH.size == 0 else _block_in_place
-        stream, state, entry, routes_BT = run(
-            config, execution, layer_type, w, balance["router"]["biases"], stream, state, inputs, entry, given
-        )
-        layers.append(entry)
-        taken.append(routes_BT)
-    out = _finish(model, ends, stream, inputs, tuple(taken), logits=logits)
-    return out if cache is None else out.replace(cache=out.cache.replace(layers=tuple(layers)))
+
+    def run(layer_type, w, biases, stream, state, inputs, entry, given):
+        # A cache of no slots cannot be updated in place: JAX would warn of it.
+        compiled = _block if entry is None or entry.k_BSKH.size == 0 else _block_in_place
+        return compiled(config, model.execution, layer_type, w, biases, stream, state, inputs, entry, given)
+
+    variables = {**variables, "params": {**params, "layers": _alike(params["layers"])}}
+    stream, layers, taken = each_layer(config, variables, run, stream, state, inputs, cache, routes)
+    out = _finish(model, ends, stream, inputs, taken, logits=logits)
+    return out if cache is None else out.replace(cache=out.cache.replace(layers=layers))
 
 
 def _alike(layers: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -86,7 +86,6 @@ def _begin(model: Zaya, ends: Any, tokens_BT, positions_BT, segments_BT, length_
     return stream_BTD, router_state(model.config, stream_BTD), inputs
 
 
-# An empty cache of no slots cannot be updated in place: JAX would warn of it.
 _block = jax.jit(block, static_argnames=("config", "execution", "layer_type"))
 _block_in_place = jax.jit(
     block, static_argnames=("config", "execution", "layer_type"), donate_argnames=("stream_BTD", "state_BTR", "cache")

@@ -6,6 +6,7 @@ Source: ZAYA1-8B Technical Report (arXiv 2605.05365); the released weights' forw
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Literal
 
@@ -222,22 +223,32 @@ def router_state(config: ModelConfig, stream_BTD: jax.Array) -> jax.Array:
     return jnp.zeros((*stream_BTD.shape[:2], config.router_hidden_size), stream_BTD.dtype)
 
 
-def _unrolled(config, execution, variables, stream, inputs, cache, routes):
-    """Layer after layer, each with its own arrays."""
-    state, layers, taken = router_state(config, stream), [], []
+def each_layer(config: ModelConfig, variables: Variables, run: Callable, stream, state, inputs, cache, routes):
+    """Unstacked layers, one after the other: `run` is `block` from its layer type on.
+
+    Returns the stream, and of every layer its cache (or None) and its routes [B, T].
+    """
+    layers, taken = [], []
     for layer, layer_type in enumerate(config.layer_types):
         w = variables["params"]["layers"][layer]
         biases = variables["balance"]["layers"][layer]["router"]["biases"]
         entry = None if cache is None else cache.layers[layer]
         given = None if routes is None else routes[layer]
-
-        def run(w, biases, stream, state, inputs, entry, given, layer_type=layer_type):
-            return block(config, execution, layer_type, w, biases, stream, state, inputs, entry, given)
-
-        stream, state, entry, routes_BT = _remat(execution, run)(w, biases, stream, state, inputs, entry, given)
+        stream, state, entry, routes_BT = run(layer_type, w, biases, stream, state, inputs, entry, given)
         layers.append(entry)
         taken.append(routes_BT)
-    return stream, tuple(layers), jnp.stack(taken)
+    return stream, tuple(layers), tuple(taken)
+
+
+def _unrolled(config, execution, variables, stream, inputs, cache, routes):
+    """Layer after layer, each with its own arrays, in one program."""
+
+    def run(layer_type, *arguments):
+        return _remat(execution, functools.partial(block, config, execution, layer_type))(*arguments)
+
+    state = router_state(config, stream)
+    stream, layers, taken = each_layer(config, variables, run, stream, state, inputs, cache, routes)
+    return stream, layers, jnp.stack(taken)
 
 
 def _scanned(config, execution, variables, stream, inputs, cache, routes):
