@@ -23,7 +23,8 @@ def grouped_matmul(
 
     Args:
         lhs_MK: [M, K], rows sorted by expert.
-        rhs_ENK: [E, N, K], the checkpoints' orientation, [out, in].
+        rhs_ENK: [E, N, K], the checkpoints' orientation, [out, in]; of the type of lhs or a wider one, which is rounded
+            to that of lhs where it is read. Its gradient comes in its own type, unrounded.
         group_sizes_E: int32 [E], rows of each expert; their sum is at most M.
         preferred_element_type: of the result; the type of lhs by default. Products accumulate in float32 (float64).
         implementation: "auto", "xla" or "reference".
@@ -47,5 +48,5 @@ def _check(lhs, rhs, sizes) -> None:
         raise ValueError(
             f"grouped_matmul: group_sizes is {sizes.dtype}{list(sizes.shape)}, expected integers [{rhs.shape[0]}]"
         )
-    if lhs.dtype != rhs.dtype:
-        raise ValueError(f"grouped_matmul: lhs is {lhs.dtype} and rhs is {rhs.dtype}; they must be of one type")
+    if jnp.promote_types(lhs.dtype, rhs.dtype) != rhs.dtype:
+        raise ValueError(f"grouped_matmul: rhs is {rhs.dtype}, expected the type of lhs, {lhs.dtype}, or a wider one")

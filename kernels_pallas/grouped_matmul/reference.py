@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import jax.numpy as jnp
+from jax import lax
 
 
 def grouped_matmul(lhs_MK, rhs_ENK, group_sizes_E):
@@ -11,5 +12,7 @@ def grouped_matmul(lhs_MK, rhs_ENK, group_sizes_E):
     stop_E = jnp.cumsum(group_sizes_E)
     row_M = jnp.arange(lhs_MK.shape[0])[:, None]
     own_ME = (row_M >= stop_E - group_sizes_E) & (row_M < stop_E)
-    every = jnp.einsum("mk,enk->men", lhs_MK.astype(dtype), rhs_ENK.astype(dtype))
+    wide_ENK = rhs_ENK.astype(dtype)
+    rounded_ENK = wide_ENK + lax.stop_gradient(rhs_ENK.astype(lhs_MK.dtype).astype(dtype) - wide_ENK)
+    every = jnp.einsum("mk,enk->men", lhs_MK.astype(dtype), rounded_ENK)
     return jnp.where(own_ME[..., None], every, 0).sum(axis=1)

@@ -1,7 +1,11 @@
-"""The grouped product in plain XLA: block of rows by block of rows, each with its expert's matrix.
+"""The grouped product in plain XLA: expert by expert, each a product of its rows and, for many rows, some more.
 
-The work is that of the rows, rounded up to one block an expert. `lax.ragged_dot` is not used: on CPU and GPU it lowers
-to one dense product over all experts.
+The work is that of the rows, rounded up to a slab (`slabs.py`) an expert. `lax.ragged_dot` is not used: on CPU and GPU
+it lowers to one dense product over all experts.
+
+What the form below owes to XLA:CPU (figures in `docs/performance.md`): an expert's matrix is cast where it is read, so
+that matrices of a wider type are read once; nothing elementwise stands in a conditional, whose branches run on one
+thread; branches return a block, for what a conditional changes in place is copied; bfloat16 is moved as integers.
 """
 
 from __future__ import annotations
@@ -11,11 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-
-def block_rows(rows: int, experts: int) -> int:
-    """Rows of a block: about half of an even share, a power of two from 8 to 256."""
-    share = max(rows // (2 * experts), 1)
-    return min(max(1 << (share.bit_length() - 1), 8), 256)
+from kernels_pallas.bits import moved
+from kernels_pallas.grouped_matmul.slabs import slab_sizes, which_slab
 
 
 @jax.custom_vjp
@@ -40,53 +41,76 @@ grouped_matmul.defvjp(_forward, _backward)
 
 
 def _product(lhs, rhs_E, group_sizes_E, contract: int):
-    """Every row times its expert's matrix, contracted over that axis of rhs."""
+    """Every row times its expert's matrix, contracted over that axis of rhs.
+
+    A slab may run into the next expert's rows: those are written again, later, by their own expert.
+    """
     M, E = lhs.shape[0], rhs_E.shape[0]
-    block = block_rows(M, E)
-    dtype = jnp.promote_types(lhs.dtype, jnp.float32)
-    lhs = jnp.pad(lhs, ((0, block), (0, 0)))
-    out = jnp.zeros((M + block, rhs_E.shape[3 - contract]), dtype)
+    sizes = slab_sizes(M, E)
+    largest, width, dtype = sizes[-1], rhs_E.shape[3 - contract], jnp.promote_types(lhs.dtype, jnp.float32)
+    rows, stop_E = _pad(lhs, largest), jnp.cumsum(group_sizes_E)
+    busy_E = jnp.argsort(group_sizes_E == 0)  # experts with rows first, in their order
 
-    def one(expert, start, stop, out):
-        """A block may run into the next expert's rows: those are written again, later, by their own expert."""
-        del stop
-        x = lax.dynamic_slice_in_dim(lhs, start, block)
-        w = lax.dynamic_index_in_dim(rhs_E, expert, keepdims=False)
-        y = lax.dot_general(x, w, (((1,), (contract - 1,)), ((), ())), preferred_element_type=dtype)
-        return lax.dynamic_update_slice_in_dim(out, y, start, 0)
+    def expert(i, out):
+        e = busy_E[i]
+        rest, begin = group_sizes_E[e] % largest, stop_E[e] - group_sizes_E[e]
+        matrix = moved(lambda a: lax.dynamic_index_in_dim(a, e, keepdims=False), rhs_E).astype(lhs.dtype)
 
-    out = _for_blocks(group_sizes_E, block, one, out)[:M]
-    return jnp.where(jnp.arange(M)[:, None] < group_sizes_E.sum(), out, 0)
+        def multiply(start, size):
+            contracted = (((1,), (contract - 1,)), ((), ()))
+            return lax.dot_general(_slab(rows, start, size), matrix, contracted, preferred_element_type=dtype)
+
+        def remainder(size):
+            return lambda: jnp.pad(multiply(stop_E[e] - rest, size), ((0, largest - size), (0, 0)))
+
+        def full(i, out):
+            start = begin + i * largest
+            return lax.dynamic_update_slice_in_dim(out, multiply(start, largest), start, 0)
+
+        branches = [lambda: jnp.zeros((largest, width), dtype), *map(remainder, sizes)]
+        block = lax.switch(which_slab(sizes, rest), branches)
+        out = lax.dynamic_update_slice_in_dim(out, block, stop_E[e] - rest, 0)
+        return lax.fori_loop(0, group_sizes_E[e] // largest, full, out)
+
+    out = jnp.zeros((M + largest, width), dtype)
+    out = lax.fori_loop(0, jnp.sum(group_sizes_E != 0), expert, out)[:M]
+    return jnp.where(jnp.arange(M)[:, None] < stop_E[-1], out, 0)
 
 
 def _outer(g_MN, lhs_MK, group_sizes_E):
     """d_rhs [E, N, K]: each expert's rows of g transposed times its rows of lhs."""
-    M, E = lhs_MK.shape[0], group_sizes_E.shape[0]
-    block = block_rows(M, E)
-    dtype = jnp.promote_types(lhs_MK.dtype, jnp.float32)
-    g_MN, lhs_MK = (jnp.pad(x, ((0, block), (0, 0))) for x in (g_MN, lhs_MK))
-    out = jnp.zeros((E, g_MN.shape[1], lhs_MK.shape[1]), dtype)
+    sizes = slab_sizes(lhs_MK.shape[0], group_sizes_E.shape[0])
+    largest, dtype = sizes[-1], jnp.promote_types(lhs_MK.dtype, jnp.float32)
+    g, lhs = _pad(g_MN, largest), _pad(lhs_MK, largest)
 
-    def one(expert, start, stop, out):
-        own = (start + jnp.arange(block) < stop)[:, None]
-        g = jnp.where(own, lax.dynamic_slice_in_dim(g_MN, start, block), 0)
-        x = lax.dynamic_slice_in_dim(lhs_MK, start, block)
-        d = lax.dot_general(g, x, (((0,), (0,)), ((), ())), preferred_element_type=dtype)
-        return lax.dynamic_update_index_in_dim(out, out[expert] + d, expert, 0)
+    def expert(_, group):
+        count, stop = group
+        rest = count % largest
 
-    return _for_blocks(group_sizes_E, block, one, out)
+        def multiply(start, size):
+            own = (start + jnp.arange(size) < stop)[:, None]
+            mine = jnp.where(own, _slab(g, start, size), 0)
+            return lax.dot_general(
+                mine, _slab(lhs, start, size), (((0,), (0,)), ((), ())), preferred_element_type=dtype
+            )
+
+        def remainder(size):
+            return lambda: multiply(stop - rest, size)
+
+        def full(i, total):
+            return total + multiply(stop - count + i * largest, largest)
+
+        branches = [lambda: jnp.zeros((g.shape[1], lhs.shape[1]), dtype), *map(remainder, sizes)]
+        total = lax.switch(which_slab(sizes, rest), branches)
+        return None, lax.fori_loop(0, count // largest, full, total)
+
+    return lax.scan(expert, None, (group_sizes_E, jnp.cumsum(group_sizes_E)))[1]
 
 
-def _for_blocks(group_sizes_E, block: int, one, out):
-    """Runs `one(expert, start, stop, out)` over every block that holds rows, in row order."""
-    stop_E = jnp.cumsum(group_sizes_E)
-    blocks_E = -(-group_sizes_E // block)
-    last_E = jnp.cumsum(blocks_E)
+def _pad(x_MX: jax.Array, rows: int) -> jax.Array:
+    """With that many more rows, of zeros."""
+    return moved(lambda a: jnp.pad(a, ((0, rows), (0, 0))), x_MX)
 
-    def body(i, out):
-        expert = jnp.searchsorted(last_E, i, side="right")
-        first = last_E[expert] - blocks_E[expert]
-        start = stop_E[expert] - group_sizes_E[expert] + (i - first) * block
-        return one(expert, start, stop_E[expert], out)
 
-    return lax.fori_loop(0, last_E[-1], body, out)
+def _slab(x_MX: jax.Array, start: jax.Array, size: int) -> jax.Array:
+    return moved(lambda a: lax.dynamic_slice_in_dim(a, start, size), x_MX)

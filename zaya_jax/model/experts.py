@@ -41,7 +41,7 @@ def _stacked_mlp(execution: Execution, x_MD, gate_up_EXD, down_EDF, group_sizes_
     def product(rows, matrices):
         return grouped_matmul(
             rows,
-            matrices.astype(execution.compute_dtype),
+            matrices,
             group_sizes_E,
             preferred_element_type=execution.exact_dtype,
             implementation=execution.experts,

@@ -20,13 +20,13 @@ import numpy as np
 from jax import lax
 
 from kernels_pallas.bits import as_integers, like
+from kernels_pallas.grouped_matmul.slabs import slab_sizes, which_slab
 from zaya_jax.model.execution import Execution
-from zaya_jax.model.layers import matmul, matmul_nn, matmul_nt
+from zaya_jax.model.layers import matmul, matmul_nn, matmul_nt, matmul_tn
 
 Matrices = tuple[jax.Array, ...]
 
 _FEW = 16  # rows up to which one product a row reads less memory, faster, than one a slab
-_SLABS = (8, 16, 32, 48, 64, 96, 128, 192, 256)  # rows; finer steps waste less and compile longer
 
 
 def expert_mlp(
@@ -76,7 +76,7 @@ def _forward(execution: Execution, x_MD, gate_up: Matrices, down: Matrices, grou
 def _products(execution: Execution, x_MD, gate_up: Matrices, down: Matrices, group_sizes_E, keep_hidden: bool):
     """The result, and what the backward pass wants of it: the results of `gate_up`, None if not `keep_hidden`."""
     M, D = x_MD.shape
-    slabs = _slabs(M)
+    slabs = slab_sizes(M, len(down))
     x = _pad_rows(x_MD, slabs[-1])
     hidden = jnp.zeros((x.shape[0], gate_up[0].shape[0]), execution.exact_dtype) if keep_hidden else None
     y = jnp.zeros((x.shape[0], D), execution.exact_dtype)
@@ -96,7 +96,7 @@ def _products(execution: Execution, x_MD, gate_up: Matrices, down: Matrices, gro
 def _backward(execution: Execution, saved, g_MD):
     x_MD, gate_up, down, group_sizes_E, hidden = saved
     M, D = x_MD.shape
-    slabs = _slabs(M)
+    slabs = slab_sizes(M, len(down))
     x, g = (_pad_rows(a, slabs[-1]) for a in (x_MD, g_MD.astype(execution.exact_dtype)))
     dx = jnp.zeros((x.shape[0], D), execution.exact_dtype)
     starts_E = jnp.cumsum(group_sizes_E) - group_sizes_E
@@ -107,7 +107,7 @@ def _backward(execution: Execution, saved, g_MD):
             g_rows = jnp.where(own, _rows(g, start, size), 0)
             a, pull = jax.vjp(functools.partial(_swiglu, execution), _rows(hidden, start, size))
             (dh,) = pull(matmul_nn(execution, g_rows, narrow).astype(a.dtype))
-            sums = _outer(execution, dh, _rows(x, start, size)), _outer(execution, g_rows, a)
+            sums = matmul_tn(execution, dh, _rows(x, start, size)), matmul_tn(execution, g_rows, a)
             return matmul_nn(execution, dh, wide), sums
 
         dx, (d_wide, d_narrow) = _over_slabs(slabs, starts_E[e], group_sizes_E[e], slab, dx)
@@ -132,20 +132,6 @@ def _pad_rows(x_MD: jax.Array, rows: int) -> jax.Array:
 def _swiglu(execution: Execution, hidden: jax.Array) -> jax.Array:
     gated, up = jnp.split(hidden, 2, axis=-1)
     return (jax.nn.silu(gated) * up).astype(execution.compute_dtype)
-
-
-def _outer(execution: Execution, g_MX: jax.Array, x_MY: jax.Array) -> jax.Array:
-    """g^T x, [X, Y]."""
-    dtype = execution.compute_dtype
-    return lax.dot_general(
-        g_MX.astype(dtype), x_MY.astype(dtype), (((0,), (0,)), ((), ())), preferred_element_type=execution.exact_dtype
-    )
-
-
-def _slabs(rows: int) -> tuple[int, ...]:
-    """The slab sizes worth compiling for that many rows."""
-    large = next((size for size in _SLABS if size >= rows), _SLABS[-1])
-    return tuple(size for size in _SLABS if size <= large)
 
 
 def _over_slabs(slabs: tuple[int, ...], start, count, slab: Callable, rows):
@@ -177,8 +163,7 @@ def _over_slabs(slabs: tuple[int, ...], start, count, slab: Callable, rows):
         return jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), jax.eval_shape(lambda: remainder(largest)))
 
     branches = [nothing] + [functools.partial(remainder, size) for size in slabs]
-    which = jnp.where(rest == 0, 0, 1 + jnp.searchsorted(jnp.asarray(slabs), rest))
-    blocks, sums = lax.switch(which, branches)
+    blocks, sums = lax.switch(which_slab(slabs, rest), branches)
 
     def step(i, carry):
         rows, sums = carry

@@ -34,8 +34,9 @@ def dense(execution: Execution, x: jax.Array, weight: jax.Array, bias: jax.Array
     return y if bias is None else y + bias.astype(y.dtype)
 
 
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def matmul(execution: Execution, x_MI: jax.Array, weight_OI: jax.Array) -> jax.Array:
-    """x times the transposed weight, [M, O], in the exact type.
+    """x times the transposed weight, [M, O], in the exact type. The products of its gradients are of the compute type.
 
     `preferred_element_type` is always given: without it XLA:CPU upcasts both bfloat16 operands first. The unstacked
     layout, which is the CPU's, has forms of its own for few rows, where reading the weight is all the work
@@ -54,6 +55,19 @@ def matmul(execution: Execution, x_MI: jax.Array, weight_OI: jax.Array) -> jax.A
         y_OM = lax.dot_general(weight, x, _CONTRACT_LAST, preferred_element_type=exact)
         return lax.optimization_barrier(y_OM).T
     return matmul_nt(execution, x, weight)
+
+
+def _matmul_forward(execution: Execution, x_MI, weight_OI):
+    return matmul(execution, x_MI, weight_OI), (x_MI, weight_OI)
+
+
+def _matmul_backward(execution: Execution, saved, g_MO):
+    x_MI, weight_OI = saved
+    dx_MI = matmul_nn(execution, g_MO, weight_OI).astype(x_MI.dtype)
+    return dx_MI, matmul_tn(execution, g_MO, x_MI).astype(weight_OI.dtype)
+
+
+matmul.defvjp(_matmul_forward, _matmul_backward)
 
 
 def _row_times_large(x_1I: jax.Array, weight_OI: jax.Array) -> jax.Array:
@@ -93,6 +107,12 @@ def matmul_nn(execution: Execution, x_MO: jax.Array, weight_OI: jax.Array) -> ja
     """x times the weight as it is, [M, I], in the exact type: the gradient of `matmul` with respect to x."""
     x, weight = x_MO.astype(execution.compute_dtype), weight_OI.astype(execution.compute_dtype)
     return lax.dot_general(x, weight, (((1,), (0,)), ((), ())), preferred_element_type=execution.exact_dtype)
+
+
+def matmul_tn(execution: Execution, g_MO: jax.Array, x_MI: jax.Array) -> jax.Array:
+    """g transposed times x, [O, I], in the exact type: the gradient of `matmul` with respect to the weight."""
+    g, x = g_MO.astype(execution.compute_dtype), x_MI.astype(execution.compute_dtype)
+    return lax.dot_general(g, x, (((0,), (0,)), ((), ())), preferred_element_type=execution.exact_dtype)
 
 
 @jax.custom_vjp

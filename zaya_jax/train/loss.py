@@ -22,6 +22,8 @@ def cross_entropy(logits_BTV: jax.Array, targets_BT: jax.Array, mask_BT: jax.Arr
     dtype = jnp.promote_types(logits_BTV.dtype, jnp.float32)
     logits = logits_BTV.astype(dtype)
     mask = mask_BT.astype(dtype)
-    right = jnp.take_along_axis(logits, targets_BT[..., None], axis=-1)[..., 0]
+    # Not a gather: its gradient would be a scatter into another [B, T, V].
+    hit_BTV = jnp.arange(logits.shape[-1]) == targets_BT[..., None]
+    right = jnp.sum(jnp.where(hit_BTV, logits, 0), axis=-1)
     nats_BT = jax.nn.logsumexp(logits, axis=-1) - right
     return jnp.sum(jnp.where(mask != 0, nats_BT * mask, 0)), jnp.sum(mask)
