@@ -167,42 +167,27 @@ def _jax_decoding(model, variables, rows: int) -> Callable[[], float]:
 
 
 def _jax_training(checkpoint: str, dtype: str, rows: int, columns: int) -> Callable[[], float]:
-    import functools
-
     import jax
     import numpy as np
-    import optax
 
     from zaya_jax.checkpoint import load_variables, open_checkpoint
-    from zaya_jax.model import Execution, Zaya
-    from zaya_jax.train.loss import cross_entropy
+    from zaya_jax.data.batch import Batch
+    from zaya_jax.model import Execution
+    from zaya_jax.train.optimizer import OptimizerConfig
+    from zaya_jax.train.step import Trainer, start_from, train_step
 
     opened = open_checkpoint(checkpoint)
-    variables = load_variables(opened, "unstacked", "float32")
-    model = Zaya(opened.config, Execution(dtype=dtype, layout="unstacked"))
-    adamw = optax.adamw(LEARNING_RATE, b1=0.9, b2=0.95, weight_decay=0.1)
-    optimizer = optax.chain(optax.clip_by_global_norm(1.0), adamw)
+    trainer = Trainer(opened.config, Execution(dtype=dtype), OptimizerConfig(name="adamw"))
+    state = [start_from(trainer, load_variables(opened, "stacked", "float32"))]
     tokens = random_tokens(rows, columns + 1, opened.config.vocab_size)
     ones = np.ones((rows, columns), np.int32)
     positions = np.broadcast_to(np.arange(columns, dtype=np.int32), ones.shape)
-
-    def loss(params):
-        logits = model.apply({**variables, "params": params}, tokens[:, :-1], positions, ones).logits
-        total, count = cross_entropy(logits, tokens[:, 1:], ones)
-        return total / count
-
-    @functools.partial(jax.jit, donate_argnums=(0, 1))
-    def update(params, moments):
-        value, gradients = jax.value_and_grad(loss)(params)
-        updates, moments = optimizer.update(gradients, moments, params)
-        return optax.apply_updates(params, updates), moments, value
-
-    params = jax.tree.map(lambda x: x.copy(), variables["params"])
-    state = [params, jax.jit(optimizer.init)(params)]
+    batch = Batch(tokens[:, :-1], tokens[:, 1:], ones.astype(np.float32), positions, ones)
+    rate = np.float32(LEARNING_RATE)
 
     def step() -> None:
-        *state[:], value = update(*state)
-        value.block_until_ready()
+        state[0], metrics = train_step(trainer, state[0], batch, rate)
+        jax.block_until_ready((state[0], metrics))
 
     return lambda: _timed(step)
 

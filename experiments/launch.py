@@ -8,6 +8,7 @@ import warnings
 
 from absl import app, flags, logging
 
+from experiments import huge_pages
 from zaya_jax.errors import UserError
 
 FLAGS = flags.FLAGS
@@ -19,6 +20,8 @@ _REQUIRED = "must have a value other than None"  # absl's words; nothing else te
 
 def run(main):
     """Parses the flags and calls `main(argv)`; a user's mistake ends in one line on stderr and exit code 2."""
+    if main.__module__ == "__main__":  # the command itself, which may start once more; not a test that calls it
+        huge_pages.use()
     warnings.showwarning = _warn
     app.run(lambda argv: _guarded(main, argv), flags_parser=lambda argv: _guarded(_parse, argv))
 

@@ -17,6 +17,7 @@ from jax import lax
 
 from kernels_pallas.bits import moved
 from kernels_pallas.grouped_matmul.slabs import slab_sizes, which_slab
+from kernels_pallas.products import outer
 
 
 @jax.custom_vjp
@@ -90,9 +91,7 @@ def _outer(g_MN, lhs_MK, group_sizes_E):
         def multiply(start, size):
             own = (start + jnp.arange(size) < stop)[:, None]
             mine = jnp.where(own, _slab(g, start, size), 0)
-            return lax.dot_general(
-                mine, _slab(lhs, start, size), (((0,), (0,)), ((), ())), preferred_element_type=dtype
-            )
+            return outer(mine, _slab(lhs, start, size), lhs.dtype, dtype)
 
         def remainder(size):
             return lambda: multiply(stop - rest, size)

@@ -18,6 +18,7 @@ import numpy as np
 from jax import lax
 
 from kernels_pallas.bits import as_integers, like
+from kernels_pallas.products import outer
 from zaya_jax.model.config import Rope
 from zaya_jax.model.execution import Execution
 
@@ -111,8 +112,7 @@ def matmul_nn(execution: Execution, x_MO: jax.Array, weight_OI: jax.Array) -> ja
 
 def matmul_tn(execution: Execution, g_MO: jax.Array, x_MI: jax.Array) -> jax.Array:
     """g transposed times x, [O, I], in the exact type: the gradient of `matmul` with respect to the weight."""
-    g, x = g_MO.astype(execution.compute_dtype), x_MI.astype(execution.compute_dtype)
-    return lax.dot_general(g, x, (((0,), (0,)), ((), ())), preferred_element_type=execution.exact_dtype)
+    return outer(g_MO, x_MI, execution.compute_dtype, execution.exact_dtype)
 
 
 @jax.custom_vjp

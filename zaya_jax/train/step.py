@@ -78,9 +78,15 @@ class StepMetrics:
 @functools.partial(jax.jit, static_argnums=0)
 def init_state(trainer: Trainer, key: jax.Array) -> TrainState:
     """A fresh model and empty optimizer memories, parameters in the exact type."""
-    drawn = initialize(trainer.model, "stacked", key, trainer.execution.exact_dtype.name)
+    return start_from(trainer, initialize(trainer.model, "stacked", key, trainer.execution.exact_dtype.name))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def start_from(trainer: Trainer, variables: Variables) -> TrainState:
+    """A copy of stacked variables of the exact type, a checkpoint's for instance, and empty optimizer memories."""
     update, balance = _optimizers(trainer)
-    return TrainState(drawn["params"], drawn["balance"], update.init(drawn["params"]), balance.init(drawn["balance"]))
+    params, biases = variables["params"], variables["balance"]
+    return TrainState(params, biases, update.init(params), balance.init(biases))
 
 
 @functools.partial(jax.jit, static_argnums=0, donate_argnums=1)
