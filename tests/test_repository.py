@@ -12,7 +12,14 @@ ROOT = Path(__file__).resolve().parent.parent
 INSTALLED = ("zaya_jax", "kernels_pallas")
 LIBRARY = [path for package in INSTALLED for path in sorted((ROOT / package).rglob("*.py"))]
 # In experiments, but nobody's command.
-HELPERS = {"__init__.py", "launch.py", "benchmark_answer.py", "benchmark_engines.py", "benchmark_shared.py"}
+HELPERS = {
+    "__init__.py",
+    "launch.py",
+    "huge_pages.py",
+    "benchmark_answer.py",
+    "benchmark_engines.py",
+    "benchmark_shared.py",
+}
 LAUNCHERS = [path for path in sorted((ROOT / "experiments").glob("*.py")) if path.name not in HELPERS]
 # Launchers allowed to be longer than a flag list and one call, with their limit.
 LONGER_LAUNCHERS: dict[str, int] = {}
