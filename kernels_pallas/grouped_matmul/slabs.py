@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 _SHARES = 4
+_SMALL = 32  # rows that are one product whatever the share: it takes as long as reading the matrix
 _SLABS = (8, 16, 32, 48, 64, 96, 128, 192, 256)  # rows; finer steps waste less and compile longer
 
 
@@ -14,7 +15,8 @@ def slab_sizes(rows: int, experts: int) -> tuple[int, ...]:
 
     What a remainder writes is padded to the largest size. An expert of more rows takes several slabs.
     """
-    large = next((size for size in _SLABS if size >= _SHARES * rows / experts), _SLABS[-1])
+    enough = max(_SHARES * rows / experts, min(rows, _SMALL))
+    large = next((size for size in _SLABS if size >= enough), _SLABS[-1])
     return tuple(size for size in _SLABS if size <= large)
 
 
