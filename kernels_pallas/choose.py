@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+
+class Unavailable(ValueError):
+    """An implementation that an operation does not have."""
+
+
 IMPLEMENTATIONS = ("auto", "xla", "pallas", "interpret", "reference")
 
 
@@ -11,12 +16,13 @@ def choose(operation: str, implementation: str, available: Mapping[str, Callable
     """The function behind a name. "auto" is the XLA path, which runs everywhere.
 
     Raises:
-        ValueError: the name is unknown, or that implementation does not exist for this operation.
+        ValueError: the name is unknown.
+        Unavailable: that implementation does not exist for this operation.
     """
     if implementation not in IMPLEMENTATIONS:
         raise ValueError(f"{operation}: unknown implementation {implementation!r}; expected one of {IMPLEMENTATIONS}")
     name = "xla" if implementation == "auto" else implementation
     if name not in available:
         known = f"{sorted(available)} or 'auto'"
-        raise ValueError(f"{operation}: implementation {implementation!r} does not exist yet; available: {known}")
+        raise Unavailable(f"{operation}: implementation {implementation!r} does not exist yet; available: {known}")
     return available[name]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 
 from kernels_pallas.choose import choose
-from kernels_pallas.grouped_matmul import reference, xla
+from kernels_pallas.grouped_matmul import pallas, reference, xla
 
 
 def grouped_matmul(
@@ -27,7 +29,8 @@ def grouped_matmul(
             to that of lhs where it is read. Its gradient comes in its own type, unrounded.
         group_sizes_E: int32 [E], rows of each expert; their sum is at most M.
         preferred_element_type: of the result; the type of lhs by default. Products accumulate in float32 (float64).
-        implementation: "auto", "xla" or "reference".
+        implementation: "auto", "xla", "pallas" (on a GPU), "interpret" (the same kernels, slowly, anywhere) or
+            "reference".
 
     Returns:
         [M, N].
@@ -35,18 +38,54 @@ def grouped_matmul(
     Raises:
         ValueError: shapes or types that do not fit, or an implementation that does not exist.
     """
-    _check(lhs_MK, rhs_ENK, group_sizes_E)
-    run = choose("grouped_matmul", implementation, {"xla": xla.grouped_matmul, "reference": reference.grouped_matmul})
+    _check("grouped_matmul", lhs_MK, rhs_ENK, group_sizes_E)
+    run = choose("grouped_matmul", implementation, _implementations("grouped_matmul"))
     out = run(jnp.asarray(lhs_MK), jnp.asarray(rhs_ENK), jnp.asarray(group_sizes_E))
     return out.astype(lhs_MK.dtype if preferred_element_type is None else preferred_element_type)
 
 
-def _check(lhs, rhs, sizes) -> None:
+def grouped_swiglu(
+    lhs_MK: jax.Array, rhs_ENK: jax.Array, group_sizes_E: jax.Array, *, implementation: str = "auto"
+) -> jax.Array:
+    """silu(gate) * up, where gate and up are the halves of `grouped_matmul`'s columns, rounded at the end only.
+
+    The kernels keep both halves in registers and never write them to memory.
+
+    Args:
+        lhs_MK: [M, K], rows sorted by expert.
+        rhs_ENK: [E, N, K], N/2 gate rows first, then N/2 up rows.
+        group_sizes_E: int32 [E], rows of each expert.
+        implementation: as in `grouped_matmul`.
+
+    Returns:
+        [M, N/2], in the type of lhs.
+
+    Raises:
+        ValueError: as in `grouped_matmul`, or an odd N.
+    """
+    _check("grouped_swiglu", lhs_MK, rhs_ENK, group_sizes_E)
+    if rhs_ENK.shape[1] % 2:
+        raise ValueError(f"grouped_swiglu: rhs {rhs_ENK.shape} has an odd number of rows, expected gate and up halves")
+    run = choose("grouped_swiglu", implementation, _implementations("grouped_swiglu"))
+    return run(jnp.asarray(lhs_MK), jnp.asarray(rhs_ENK), jnp.asarray(group_sizes_E))
+
+
+def _implementations(operation: str) -> dict[str, Callable]:
+    kernel = getattr(pallas, operation)
+    return {
+        "xla": getattr(xla, operation),
+        "reference": getattr(reference, operation),
+        "pallas": kernel,
+        "interpret": lambda *arrays: kernel(*arrays, True),
+    }
+
+
+def _check(operation: str, lhs, rhs, sizes) -> None:
     if lhs.ndim != 2 or rhs.ndim != 3 or lhs.shape[1] != rhs.shape[2]:
-        raise ValueError(f"grouped_matmul: lhs {lhs.shape} and rhs {rhs.shape} do not fit [M, K] and [E, N, K]")
+        raise ValueError(f"{operation}: lhs {lhs.shape} and rhs {rhs.shape} do not fit [M, K] and [E, N, K]")
     if sizes.shape != rhs.shape[:1] or not jnp.issubdtype(sizes.dtype, jnp.integer):
         raise ValueError(
-            f"grouped_matmul: group_sizes is {sizes.dtype}{list(sizes.shape)}, expected integers [{rhs.shape[0]}]"
+            f"{operation}: group_sizes is {sizes.dtype}{list(sizes.shape)}, expected integers [{rhs.shape[0]}]"
         )
     if jnp.promote_types(lhs.dtype, rhs.dtype) != rhs.dtype:
-        raise ValueError(f"grouped_matmul: rhs is {rhs.dtype}, expected the type of lhs, {lhs.dtype}, or a wider one")
+        raise ValueError(f"{operation}: rhs is {rhs.dtype}, expected the type of lhs, {lhs.dtype}, or a wider one")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import jax
 import jax.numpy as jnp
 from jax import lax
 
@@ -16,3 +17,14 @@ def grouped_matmul(lhs_MK, rhs_ENK, group_sizes_E):
     rounded_ENK = wide_ENK + lax.stop_gradient(rhs_ENK.astype(lhs_MK.dtype).astype(dtype) - wide_ENK)
     every = jnp.einsum("mk,enk->men", lhs_MK.astype(dtype), rounded_ENK)
     return jnp.where(own_ME[..., None], every, 0).sum(axis=1)
+
+
+def grouped_swiglu(lhs_MK, rhs_ENK, group_sizes_E):
+    """See `api.grouped_swiglu`."""
+    return swiglu(grouped_matmul(lhs_MK, rhs_ENK, group_sizes_E)).astype(lhs_MK.dtype)
+
+
+def swiglu(halves_MN):
+    """silu of the first half of the columns, times the second half."""
+    gated, up = jnp.split(halves_MN, 2, axis=-1)
+    return jax.nn.silu(gated) * up

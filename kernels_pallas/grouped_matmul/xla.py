@@ -16,6 +16,7 @@ import numpy as np
 from jax import lax
 
 from kernels_pallas.bits import moved
+from kernels_pallas.grouped_matmul.reference import swiglu
 from kernels_pallas.grouped_matmul.slabs import slab_sizes, which_slab
 from kernels_pallas.products import outer
 
@@ -39,6 +40,11 @@ def _backward(saved, g_MN):
 
 
 grouped_matmul.defvjp(_forward, _backward)
+
+
+def grouped_swiglu(lhs_MK, rhs_ENK, group_sizes_E):
+    """See `api.grouped_swiglu`."""
+    return swiglu(grouped_matmul(lhs_MK, rhs_ENK, group_sizes_E)).astype(lhs_MK.dtype)
 
 
 def _product(lhs, rhs_E, group_sizes_E, contract: int):

@@ -170,7 +170,7 @@ def test_loops_sums_and_kernels():
     assert doctor.check_loop(3, 3).level == "OK" and doctor.check_loop(2, 3).level == "FAIL"
     assert doctor.check_sum([3, 3], 3).level == "OK" and doctor.check_sum([3, 2], 3).level == "FAIL"
     fine = doctor.check_kernels("cca_mix", {"xla": 1e-7, "pallas": None, "reference": 0.0})
-    assert words(fine) == "OK cca_mix: xla, reference (not yet: pallas)"
+    assert words(fine) == "OK cca_mix: xla, reference (not here: pallas)"
     for wrong in (0.1, float("nan")):
         finding = doctor.check_kernels("cca_mix", {"xla": wrong, "reference": 0.0})
         assert finding.level == "FAIL" and "cca_mix: xla differs from the reference by" in words(finding)

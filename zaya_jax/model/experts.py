@@ -5,7 +5,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from kernels_pallas.grouped_matmul import grouped_matmul, sort_by_expert, take_sorted, unsort
+from kernels_pallas.grouped_matmul import grouped_matmul, grouped_swiglu, sort_by_expert, take_sorted, unsort
 from zaya_jax.model.config import ModelConfig
 from zaya_jax.model.execution import Execution
 from zaya_jax.model.experts_unstacked import expert_mlp
@@ -37,15 +37,11 @@ def apply_experts(
 
 def _stacked_mlp(execution: Execution, x_MD, gate_up_EXD, down_EDF, group_sizes_E):
     """The experts' MLP as two grouped products, exact type."""
-
-    def product(rows, matrices):
-        return grouped_matmul(
-            rows,
-            matrices,
-            group_sizes_E,
-            preferred_element_type=execution.exact_dtype,
-            implementation=execution.experts,
-        )
-
-    gated, up = jnp.split(product(x_MD, gate_up_EXD), 2, axis=-1)
-    return product((jax.nn.silu(gated) * up).astype(execution.compute_dtype), down_EDF)
+    hidden_MF = grouped_swiglu(x_MD, gate_up_EXD, group_sizes_E, implementation=execution.experts)
+    return grouped_matmul(
+        hidden_MF,
+        down_EDF,
+        group_sizes_E,
+        preferred_element_type=execution.exact_dtype,
+        implementation=execution.experts,
+    )

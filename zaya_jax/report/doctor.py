@@ -158,12 +158,12 @@ def check_kernels(operation: str, differences: Mapping[str, float | None]) -> Fi
 
     Args:
         operation: its name.
-        differences: implementation -> greatest difference from the reference; None if it does not exist.
+        differences: implementation -> greatest difference from the reference; None if there is none here.
     """
     there = {name: value for name, value in differences.items() if value is not None}
     wrong = [name for name, value in there.items() if not value < 1e-4]
     absent = [name for name, value in differences.items() if value is None]
-    text = f"{operation}: {', '.join(there)}" + (f" (not yet: {', '.join(absent)})" if absent else "")
+    text = f"{operation}: {', '.join(there)}" + (f" (not here: {', '.join(absent)})" if absent else "")
     if wrong:
         text = f"{operation}: {wrong[0]} differs from the reference by {there[wrong[0]]:.1e}"
         return Finding("FAIL", text, "run `make test`, and report it")

@@ -1,0 +1,206 @@
+"""The grouped product as kernels of Pallas' Triton backend, the one that compiles for MI300X.
+
+`_product` gives the result and the gradient of the rows, `_outer` that of the matrices. Rows are read where the sort
+left them: a tile starts at its group's first row, whatever that is, and its loads and stores are masked; nothing is
+padded in memory.
+
+Limits: with 128 x 128 x 64 in bfloat16 a step does 2 * 128 * 128 * 64 operations on 32 KB of operands, 64 a byte; an
+MI300X has 1,307 TFLOP/s to 5.3 TB/s, 247 a byte, so the tiles of one expert have to find their matrix in L2: rows are
+the grid's fastest axis, neighbours share their columns' part of it. Two stages take 32 KB of LDS, the second waits in
+registers, 136 to 176 a lane: of 8 waves, 2 a SIMD, one tile lives on a compute unit, not for its LDS of 64 KB but for
+its 512 registers. With few rows an expert (decoding) reading the matrices is all the time; a tile is then narrow to
+leave registers for more tiles. These figures are the compiler's; no kernel of this file has run on an MI300X.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.experimental import pallas as pl
+from jax.experimental.pallas import triton
+
+from kernels_pallas.grouped_matmul.reference import swiglu
+from kernels_pallas.grouped_matmul.tiles import Tiles, schedule, tiles_for
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
+def grouped_matmul(lhs_MK, rhs_ENK, group_sizes_E, interpret: bool = False, tiles: Tiles | None = None):
+    """See `api.grouped_matmul`; returns the exact type. `tiles`: of all three kernels, `tiles_for` by default."""
+    return _product(lhs_MK, rhs_ENK, group_sizes_E, interpret, tiles, transposed=True)
+
+
+def _forward(lhs_MK, rhs_ENK, group_sizes_E, interpret, tiles):
+    return grouped_matmul(lhs_MK, rhs_ENK, group_sizes_E, interpret, tiles), (lhs_MK, rhs_ENK, group_sizes_E)
+
+
+def _backward(interpret, tiles, saved, g_MN):
+    lhs_MK, rhs_ENK, group_sizes_E = saved
+    g_MN = g_MN.astype(lhs_MK.dtype)
+    d_lhs = _product(g_MN, rhs_ENK, group_sizes_E, interpret, tiles, transposed=False).astype(lhs_MK.dtype)
+    d_rhs = _outer(g_MN, lhs_MK, group_sizes_E, interpret, tiles).astype(rhs_ENK.dtype)
+    return d_lhs, d_rhs, np.zeros(group_sizes_E.shape, jax.dtypes.float0)
+
+
+grouped_matmul.defvjp(_forward, _backward)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
+def grouped_swiglu(lhs_MK, rhs_ENK, group_sizes_E, interpret: bool = False, tiles: Tiles | None = None):
+    """See `api.grouped_swiglu`. The backward pass computes the halves, [M, N], once more instead of storing them."""
+    (M, depth), (E, N, _) = lhs_MK.shape, rhs_ENK.shape
+    t = tiles or tiles_for(M, E)
+    plan = schedule(group_sizes_E, M, t.rows)
+    return pl.pallas_call(
+        functools.partial(_swiglu_kernel, t=t, experts=E, depth=depth),
+        grid=(plan.expert_X.shape[0], pl.cdiv(N // 2, t.columns // 2)),
+        in_specs=[_anywhere()] * 5,
+        out_specs=_anywhere(),
+        out_shape=jax.ShapeDtypeStruct((M, N // 2), lhs_MK.dtype),
+        compiler_params=triton.CompilerParams(num_warps=t.num_warps, num_stages=t.num_stages),
+        interpret=interpret,
+        name="grouped_swiglu",
+    )(*plan, lhs_MK, rhs_ENK)
+
+
+def _swiglu_forward(lhs_MK, rhs_ENK, group_sizes_E, interpret, tiles):
+    return grouped_swiglu(lhs_MK, rhs_ENK, group_sizes_E, interpret, tiles), (lhs_MK, rhs_ENK, group_sizes_E)
+
+
+def _swiglu_backward(interpret, tiles, saved, g_MF):
+    lhs_MK, rhs_ENK, group_sizes_E = saved
+    halves_MN = _product(lhs_MK, rhs_ENK, group_sizes_E, interpret, tiles, transposed=True)
+    (d_halves_MN,) = jax.vjp(swiglu, halves_MN)[1](g_MF.astype(halves_MN.dtype))
+    return _backward(interpret, tiles, saved, d_halves_MN)
+
+
+grouped_swiglu.defvjp(_swiglu_forward, _swiglu_backward)
+
+
+def _product(lhs, rhs_E, group_sizes_E, interpret, tiles: Tiles | None, transposed: bool):
+    """Every row times its expert's matrix, transposed or as it is; zeros behind the last group."""
+    (M, depth), (E, out_size, in_size) = lhs.shape, rhs_E.shape
+    width = out_size if transposed else in_size
+    t = tiles or tiles_for(M, E)
+    plan = schedule(group_sizes_E, M, t.rows)
+    kernel = functools.partial(_product_kernel, t=t, experts=E, depth=depth, transposed=transposed)
+    return pl.pallas_call(
+        kernel,
+        grid=(plan.expert_X.shape[0], pl.cdiv(width, t.columns)),
+        in_specs=[_anywhere()] * 5,
+        out_specs=_anywhere(),
+        out_shape=jax.ShapeDtypeStruct((M, width), _exact(lhs)),
+        compiler_params=triton.CompilerParams(num_warps=t.num_warps, num_stages=t.num_stages),
+        interpret=interpret,
+        name="grouped_matmul" if transposed else "grouped_matmul_d_lhs",
+    )(*plan, lhs, rhs_E)
+
+
+def _product_kernel(
+    expert_ref, start_ref, stop_ref, lhs_ref, rhs_ref, out_ref, *, t: Tiles, experts, depth, transposed
+):
+    expert, start, stop = (ref[pl.program_id(0)] for ref in (expert_ref, start_ref, stop_ref))
+    column = pl.program_id(1) * t.columns
+    rows, columns = _within(start, t.rows, stop), _within(column, t.columns, out_ref.shape[1])
+
+    def step(i, total):
+        first = i * t.depth
+        inner = _within(first, t.depth, depth)
+        x = _load(lhs_ref.at[pl.ds(start, t.rows), pl.ds(first, t.depth)], rows, inner)
+        if transposed:
+            w = _load(rhs_ref.at[expert, pl.ds(column, t.columns), pl.ds(first, t.depth)], columns, inner)
+        else:
+            w = _load(rhs_ref.at[expert, pl.ds(first, t.depth), pl.ds(column, t.columns)], inner, columns)
+        return total + _dot(x, w.astype(x.dtype), trans_b=transposed)
+
+    steps = _steps(expert, experts, start, stop, depth, t)
+    total = lax.fori_loop(0, steps, step, jnp.zeros((t.rows, t.columns), out_ref.dtype))
+    out = out_ref.at[pl.ds(start, t.rows), pl.ds(column, t.columns)]
+    triton.store(out, total, mask=rows[:, None] & columns[None])
+
+
+def _swiglu_kernel(expert_ref, start_ref, stop_ref, lhs_ref, rhs_ref, out_ref, *, t: Tiles, experts, depth):
+    """Two tiles of half the columns side by side: gate rows of the matrix, and the up rows that belong to them."""
+    expert, start, stop = (ref[pl.program_id(0)] for ref in (expert_ref, start_ref, stop_ref))
+    half, width = t.columns // 2, out_ref.shape[1]
+    column = pl.program_id(1) * half
+    rows, columns = _within(start, t.rows, stop), _within(column, half, width)
+
+    def step(i, totals):
+        first = i * t.depth
+        inner = _within(first, t.depth, depth)
+        x = _load(lhs_ref.at[pl.ds(start, t.rows), pl.ds(first, t.depth)], rows, inner)
+        gate = _load(rhs_ref.at[expert, pl.ds(column, half), pl.ds(first, t.depth)], columns, inner)
+        up = _load(rhs_ref.at[expert, pl.ds(width + column, half), pl.ds(first, t.depth)], columns, inner)
+        return tuple(total + _dot(x, w.astype(x.dtype), trans_b=True) for total, w in zip(totals, (gate, up)))
+
+    zeros = jnp.zeros((t.rows, half), _exact(out_ref))
+    gated, ups = lax.fori_loop(0, _steps(expert, experts, start, stop, depth, t), step, (zeros, zeros))
+    out = out_ref.at[pl.ds(start, t.rows), pl.ds(column, half)]
+    triton.store(out, (gated * jax.nn.sigmoid(gated) * ups).astype(out_ref.dtype), mask=rows[:, None] & columns[None])
+
+
+def _outer(g_MN, lhs_MK, group_sizes_E, interpret, tiles: Tiles | None):
+    """d_rhs [E, N, K]: each expert's rows of g transposed times its rows of lhs; zeros for one without rows."""
+    (M, N), K, E = g_MN.shape, lhs_MK.shape[1], group_sizes_E.shape[0]
+    t = tiles or tiles_for(M, E)
+    stop_E = jnp.cumsum(group_sizes_E).astype(jnp.int32)
+    return pl.pallas_call(
+        functools.partial(_outer_kernel, t=t),
+        grid=(pl.cdiv(K, t.columns), pl.cdiv(N, t.columns), E),
+        in_specs=[_anywhere()] * 4,
+        out_specs=_anywhere(),
+        out_shape=jax.ShapeDtypeStruct((E, N, K), _exact(lhs_MK)),
+        compiler_params=triton.CompilerParams(num_warps=t.num_warps, num_stages=t.num_stages),
+        interpret=interpret,
+        name="grouped_matmul_d_rhs",
+    )(stop_E - group_sizes_E.astype(jnp.int32), stop_E, g_MN, lhs_MK)
+
+
+def _outer_kernel(start_ref, stop_ref, g_ref, lhs_ref, out_ref, *, t: Tiles):
+    expert = pl.program_id(2)
+    start, stop = start_ref[expert], stop_ref[expert]
+    column, row = pl.program_id(0) * t.columns, pl.program_id(1) * t.columns
+    rows, columns = _within(row, t.columns, out_ref.shape[1]), _within(column, t.columns, out_ref.shape[2])
+
+    def step(i, total):
+        first = start + i * t.depth
+        inner = _within(first, t.depth, stop)
+        g = _load(g_ref.at[pl.ds(first, t.depth), pl.ds(row, t.columns)], inner, rows)
+        x = _load(lhs_ref.at[pl.ds(first, t.depth), pl.ds(column, t.columns)], inner, columns)
+        return total + _dot(g, x, trans_a=True)
+
+    total = jnp.zeros((t.columns, t.columns), out_ref.dtype)
+    total = lax.fori_loop(0, lax.div(stop - start + (t.depth - 1), jnp.int32(t.depth)), step, total)
+    out = out_ref.at[expert, pl.ds(row, t.columns), pl.ds(column, t.columns)]
+    triton.store(out, total, mask=rows[:, None] & columns[None])
+
+
+def _steps(expert, experts: int, start, stop, depth: int, t: Tiles) -> jax.Array:
+    """Of a tile's loop; none for one without an expert or without rows."""
+    busy = ((expert < experts) & (start < stop)).astype(jnp.int32)
+    return busy * pl.cdiv(depth, t.depth)  # not `where`, whose result the loop would take for a boolean
+
+
+def _anywhere() -> pl.BlockSpec:
+    return pl.BlockSpec(memory_space=pl.ANY)
+
+
+def _exact(x) -> jnp.dtype:
+    return jnp.promote_types(x.dtype, jnp.float32)
+
+
+def _within(start, size: int, stop) -> jax.Array:
+    return start + jnp.arange(size) < stop
+
+
+def _load(ref, rows, columns) -> jax.Array:
+    return triton.load(ref, mask=rows[:, None] & columns[None], other=0)
+
+
+def _dot(a, b, **transposed) -> jax.Array:
+    """float32 operands are multiplied as such: MI300X would otherwise take 10 bits of their mantissas (xf32)."""
+    return triton.dot(a, b, precision=lax.Precision.HIGHEST if a.dtype == jnp.float32 else None, **transposed)
