@@ -18,7 +18,7 @@ export JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES ?= -1
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run test test-slow test-parity lint format benchmark-cpu constraints clean
+.PHONY: help run test test-slow test-parity kernels-aot lint format benchmark-cpu constraints clean
 
 help:  ## show these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' Makefile
@@ -34,6 +34,9 @@ test-slow: $(INSTALLED)  ## the tests that take minutes each
 
 test-parity: $(INSTALLED_TORCH)  ## comparisons with transformers on fresh random models (installs torch)
 	$(PYTEST) -m parity $(ARGS)
+
+kernels-aot: .venv-aot/.installed  ## compile the kernels for MI300X and H100, and judge the code (installs triton)
+	.venv-aot/bin/python -m kernels_pallas.aot $(ARGS)
 
 lint: $(INSTALLED)  ## ruff and the import arrows
 	$(BIN)/python -m ruff check .
@@ -68,6 +71,12 @@ $(INSTALLED_TORCH): $(INSTALLED)
 	$(call install_torch,$(BIN)/python)
 	$(BIN)/python -m pip install -c constraints.txt -e ".[parity,benchmarks]"
 	$(BIN)/python -c "import torch, transformers"
+	@touch $@
+
+# Apart from .venv: triton is 640 MB, and what compiles kernels shall not change what runs them.
+.venv-aot/.installed: setup.py constraints.txt | $(BIN)/pip
+	$(BIN)/python -m venv .venv-aot
+	.venv-aot/bin/python -m pip install -c constraints.txt -e ".[aot]"
 	@touch $@
 
 # torch alone and first: its index would otherwise be asked for every package.

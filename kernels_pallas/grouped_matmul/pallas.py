@@ -52,7 +52,7 @@ grouped_matmul.defvjp(_forward, _backward)
 def grouped_swiglu(lhs_MK, rhs_ENK, group_sizes_E, interpret: bool = False, tiles: Tiles | None = None):
     """See `api.grouped_swiglu`. The backward pass computes the halves, [M, N], once more instead of storing them."""
     (M, depth), (E, N, _) = lhs_MK.shape, rhs_ENK.shape
-    t = tiles or tiles_for(M, E)
+    t = tiles or tiles_for(M, E, lhs_MK.dtype)
     plan = schedule(group_sizes_E, M, t.rows)
     return pl.pallas_call(
         functools.partial(_swiglu_kernel, t=t, experts=E, depth=depth),
@@ -84,7 +84,7 @@ def _product(lhs, rhs_E, group_sizes_E, interpret, tiles: Tiles | None, transpos
     """Every row times its expert's matrix, transposed or as it is; zeros behind the last group."""
     (M, depth), (E, out_size, in_size) = lhs.shape, rhs_E.shape
     width = out_size if transposed else in_size
-    t = tiles or tiles_for(M, E)
+    t = tiles or tiles_for(M, E, lhs.dtype)
     plan = schedule(group_sizes_E, M, t.rows)
     kernel = functools.partial(_product_kernel, t=t, experts=E, depth=depth, transposed=transposed)
     return pl.pallas_call(
@@ -146,11 +146,11 @@ def _swiglu_kernel(expert_ref, start_ref, stop_ref, lhs_ref, rhs_ref, out_ref, *
 def _outer(g_MN, lhs_MK, group_sizes_E, interpret, tiles: Tiles | None):
     """d_rhs [E, N, K]: each expert's rows of g transposed times its rows of lhs; zeros for one without rows."""
     (M, N), K, E = g_MN.shape, lhs_MK.shape[1], group_sizes_E.shape[0]
-    t = tiles or tiles_for(M, E)
+    t = tiles or tiles_for(M, E, lhs_MK.dtype)
     stop_E = jnp.cumsum(group_sizes_E).astype(jnp.int32)
     return pl.pallas_call(
         functools.partial(_outer_kernel, t=t),
-        grid=(pl.cdiv(K, t.columns), pl.cdiv(N, t.columns), E),
+        grid=(pl.cdiv(K, t.rows), pl.cdiv(N, t.columns), E),
         in_specs=[_anywhere()] * 4,
         out_specs=_anywhere(),
         out_shape=jax.ShapeDtypeStruct((E, N, K), _exact(lhs_MK)),
@@ -163,19 +163,19 @@ def _outer(g_MN, lhs_MK, group_sizes_E, interpret, tiles: Tiles | None):
 def _outer_kernel(start_ref, stop_ref, g_ref, lhs_ref, out_ref, *, t: Tiles):
     expert = pl.program_id(2)
     start, stop = start_ref[expert], stop_ref[expert]
-    column, row = pl.program_id(0) * t.columns, pl.program_id(1) * t.columns
-    rows, columns = _within(row, t.columns, out_ref.shape[1]), _within(column, t.columns, out_ref.shape[2])
+    column, row = pl.program_id(0) * t.rows, pl.program_id(1) * t.columns
+    rows, columns = _within(row, t.columns, out_ref.shape[1]), _within(column, t.rows, out_ref.shape[2])
 
     def step(i, total):
         first = start + i * t.depth
         inner = _within(first, t.depth, stop)
         g = _load(g_ref.at[pl.ds(first, t.depth), pl.ds(row, t.columns)], inner, rows)
-        x = _load(lhs_ref.at[pl.ds(first, t.depth), pl.ds(column, t.columns)], inner, columns)
+        x = _load(lhs_ref.at[pl.ds(first, t.depth), pl.ds(column, t.rows)], inner, columns)
         return total + _dot(g, x, trans_a=True)
 
-    total = jnp.zeros((t.columns, t.columns), out_ref.dtype)
+    total = jnp.zeros((t.columns, t.rows), out_ref.dtype)
     total = lax.fori_loop(0, lax.div(stop - start + (t.depth - 1), jnp.int32(t.depth)), step, total)
-    out = out_ref.at[expert, pl.ds(row, t.columns), pl.ds(column, t.columns)]
+    out = out_ref.at[expert, pl.ds(row, t.columns), pl.ds(column, t.rows)]
     triton.store(out, total, mask=rows[:, None] & columns[None])
 
 

@@ -14,8 +14,8 @@ class Tiles:
     """Sizes, each a power of two from 16 on.
 
     Attributes:
-        rows: of the operands sorted by expert.
-        columns: of the result.
+        rows: of the operands sorted by expert; in the gradient of the matrices, columns of the result.
+        columns: of the result; there, its rows.
         depth: numbers summed a step.
         num_warps: waves (64 lanes on MI300X, 32 on NVIDIA) that share a tile.
         num_stages: steps whose operands are in flight at once.
@@ -28,14 +28,17 @@ class Tiles:
     num_stages: int = 2
 
 
-def tiles_for(rows: int, experts: int) -> Tiles:
-    """The largest tile whose rows an even share of tokens still fills; for decoding, the smallest that multiplies."""
-    share = rows / experts
+def tiles_for(rows: int, experts: int, dtype: jnp.dtype = jnp.bfloat16) -> Tiles:
+    """The largest tile whose rows an even share of tokens still fills; for decoding, the smallest that multiplies.
+
+    float32 operands take twice the LDS and registers: half the depth.
+    """
+    share, narrow = rows / experts, jnp.dtype(dtype).itemsize <= 2
     if share >= 128:
-        return Tiles()
+        return Tiles(depth=64 if narrow else 32)
     if share >= 32:
-        return Tiles(rows=64, columns=128, depth=64, num_warps=4)
-    return Tiles(rows=16, columns=64, depth=128, num_warps=4)
+        return Tiles(rows=64, columns=128, depth=64 if narrow else 32, num_warps=4)
+    return Tiles(rows=16, columns=64, depth=128 if narrow else 64, num_warps=4)
 
 
 class Schedule(NamedTuple):

@@ -82,6 +82,12 @@ def test_fast_paths_equal_the_definitions(layout):
     assert_close(slope(config, layout=layout), slope(config, layout=layout, **REFERENCE), 1e-10)
 
 
+def test_the_model_runs_on_the_kernels():
+    """The experts' kernels, in interpret mode; the others are to come."""
+    config = small((SLIDING, FULL))
+    assert_close(slope(config, experts="interpret"), slope(config), 1e-10)
+
+
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_gradients_are_slopes(layout):
     """Along random directions, with the routes held fixed: the loss jumps where a route flips."""
