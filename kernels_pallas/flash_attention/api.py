@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+
 import jax
 
 from kernels_pallas.choose import choose
-from kernels_pallas.flash_attention import reference, xla
+from kernels_pallas.flash_attention import pallas, reference, xla
 
 
 def attention(
@@ -32,7 +34,8 @@ def attention(
         window: number of keys that a query sees, itself included; None is all.
         aligned: a promise that S == T and that no query sees a key of a later column. Half of the work is then left
             out.
-        implementation: "auto", "xla" or "reference".
+        implementation: "auto", "xla", "pallas" (on a GPU), "interpret" (the same kernels, slowly, anywhere) or
+            "reference".
 
     Returns:
         [B, T, N, H] in the type of v; the softmax is computed in float32 (float64 for float64 queries).
@@ -41,7 +44,12 @@ def attention(
         ValueError: shapes that do not fit, or an implementation that does not exist.
     """
     _check(q_BTNH, k_BSKH, v_BSKH, q_index_BT, k_index_BS, q_segments_BT, k_segments_BS, aligned)
-    available = {"xla": xla.attention, "reference": reference.attention}
+    available = {
+        "xla": xla.attention,
+        "reference": reference.attention,
+        "pallas": pallas.attention,
+        "interpret": functools.partial(pallas.attention, interpret=True),
+    }
     run = choose("attention", implementation, available)
     return run(
         q_BTNH, k_BSKH, v_BSKH, q_index_BT, k_index_BS, q_segments_BT, k_segments_BS, window=window, aligned=aligned

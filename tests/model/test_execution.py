@@ -83,9 +83,9 @@ def test_fast_paths_equal_the_definitions(layout):
 
 
 def test_the_model_runs_on_the_kernels():
-    """The experts' kernels, in interpret mode; the others are to come."""
+    """Those of experts and attention, in interpret mode; that of CCA is to come."""
     config = small((SLIDING, FULL))
-    assert_close(slope(config, experts="interpret"), slope(config), 1e-10)
+    assert_close(slope(config, experts="interpret", attention="interpret"), slope(config), 1e-10)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

@@ -1,0 +1,246 @@
+"""Attention as kernels of Pallas' Triton backend, the one that compiles for MI300X.
+
+A tile of queries is a few tokens with all heads of one group, which read the same key head: with 4 or 8 of them, keys
+and values are read once for 4 or 8 heads. It meets its keys block by block with a running maximum and sum; blocks that
+cannot be seen (`tiles.spans`) are left out. The backward pass computes the weights once more from the log-sum-exp:
+`_d_queries` a tile of queries at a time, `_d_keys` a block of keys at a time, where a group's gradients are summed in
+registers.
+
+Limits: 64 rows and 32 keys of width 128 in bfloat16 are 4 * 64 * 32 * 128 operations on 16 KB of keys and values, 64 a
+byte, from L2 when tiles of one row of the batch run side by side. Registers decide the tile, not the 16 KB of LDS: the
+result, 64 x 128 in float32, and the scores take 232 of a lane's 512 on gfx942; 64 keys take 322, and in `_d_keys`, with
+two such results, spill, so it takes half the rows. One stage: the second product's operands wait for the first. These
+figures are the compiler's; no kernel of this file has run on an MI300X.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.experimental import pallas as pl
+from jax.experimental.pallas import triton
+
+from kernels_pallas.flash_attention.tiles import Tiles, spans, tiles_for
+
+_LOWEST = -1e30  # finite: the difference of two is not NaN
+
+
+def attention(q, k, v, q_index, k_index, q_segments, k_segments, *, window=None, aligned=False, interpret=False):
+    """See `api.attention`."""
+    del aligned  # told from the indices
+    group, H = q.shape[2] // k.shape[2], q.shape[3]
+    if not interpret and (group & (group - 1) or H & (H - 1)):
+        raise ValueError(f"attention: the kernel needs powers of two, found heads of {H} in groups of {group}")
+    masks = (x.astype(jnp.int32) for x in map(jnp.asarray, (q_index, k_index, q_segments, k_segments)))
+    return attention_and_lse(q, k, v, *masks, window, interpret, tiles_for(q.dtype))[0]
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(7, 8, 9))
+def attention_and_lse(q, k, v, q_index, k_index, q_segments, k_segments, window, interpret, tiles: Tiles):
+    """The result, and the natural log of each query's sum of exponentials, [B, T, N]; the latter has no gradient."""
+    B, T, N, H = q.shape
+    S, K = k.shape[1:3]
+    exact, group = jnp.promote_types(q.dtype, jnp.float32), N // K
+    tokens = tiles.tokens(group)
+    masks = (q_index, k_index, q_segments, k_segments)
+    first, stop = spans(*masks, window, tokens, tiles.keys)[:2]
+    return pl.pallas_call(
+        functools.partial(_forward_kernel, tiles=tiles, window=window, group=group),
+        grid=(pl.cdiv(T, tokens), K, B),
+        in_specs=[_anywhere()] * 9,
+        out_specs=[_anywhere()] * 2,
+        out_shape=[jax.ShapeDtypeStruct(q.shape, v.dtype), jax.ShapeDtypeStruct((B, T, N), exact)],
+        compiler_params=triton.CompilerParams(num_warps=tiles.num_warps, num_stages=1),
+        interpret=interpret,
+        name="attention",
+    )(first, stop, *masks, q, k, v)
+
+
+def _forward(q, k, v, q_index, k_index, q_segments, k_segments, window, interpret, tiles):
+    masks = (q_index, k_index, q_segments, k_segments)
+    out, lse = attention_and_lse(q, k, v, *masks, window, interpret, tiles)
+    return (out, lse), (q, k, v, *masks, out, lse)
+
+
+def _backward(window, interpret, tiles: Tiles, saved, cotangents):
+    q, k, v, *masks, out, lse = saved
+    g = cotangents[0]
+    group, halved = q.shape[2] // k.shape[2], dataclasses.replace(tiles, rows=max(tiles.rows // 2, 16))
+    delta = jnp.sum(g.astype(lse.dtype) * out.astype(lse.dtype), -1)
+    span = spans(*masks, window, tiles.tokens(group), tiles.keys)[:2]
+    q_span = spans(*masks, window, halved.tokens(group), halved.keys)[2:]
+    (B, T, _, _), (S, K) = q.shape, k.shape[1:3]
+
+    def run(kernel, tiles, grid, span, shapes, name):
+        return pl.pallas_call(
+            functools.partial(kernel, tiles=tiles, window=window, group=group),
+            grid=grid,
+            in_specs=[_anywhere()] * 12,
+            out_specs=[_anywhere()] * len(shapes),
+            out_shape=shapes,
+            compiler_params=triton.CompilerParams(num_warps=tiles.num_warps, num_stages=1),
+            interpret=interpret,
+            name=name,
+        )(*span, *masks, q, k, v, g.astype(v.dtype), lse, delta)
+
+    like_q, like_k, like_v = (jax.ShapeDtypeStruct(x.shape, x.dtype) for x in (q, k, v))
+    grid = (pl.cdiv(T, tiles.tokens(group)), K, B)
+    (dq,) = run(_d_queries_kernel, tiles, grid, span, [like_q], "attention_d_queries")
+    grid = (pl.cdiv(S, halved.keys), K, B)
+    dk, dv = run(_d_keys_kernel, halved, grid, q_span, [like_k, like_v], "attention_d_keys")
+    return dq, dk, dv, *(np.zeros(mask.shape, jax.dtypes.float0) for mask in masks)
+
+
+attention_and_lse.defvjp(_forward, _backward)
+
+
+def _forward_kernel(
+    first_ref, stop_ref, qi_ref, ki_ref, qs_ref, ks_ref, q_ref, k_ref, v_ref, out_ref, lse_ref, *, tiles, window, group
+):
+    (i, h, b), (T, H) = map(pl.program_id, range(3)), (q_ref.shape[1], q_ref.shape[3])
+    tokens = tiles.tokens(group)
+    token, rows, exact = i * tokens, tokens * group, lse_ref.dtype
+    q, qi, qs = _queries(q_ref, qi_ref, qs_ref, b, h, token, tokens, group)
+
+    def step(j, carry):
+        greatest, total, out = carry
+        k, v, ki, ks = _keys(k_ref, v_ref, ki_ref, ks_ref, b, h, j * tiles.keys, tiles.keys)
+        seen = _seen(qi, qs, ki, ks, window)
+        scores = jnp.where(seen, _dot(q, k, trans_b=True) * _scale(H), _LOWEST)
+        now = jnp.maximum(greatest, scores.max(-1))
+        weights = jnp.where(seen, jnp.exp2(scores - now[:, None]), 0)
+        shrink = jnp.exp2(greatest - now)
+        return now, total * shrink + weights.sum(-1), out * shrink[:, None] + _dot(weights.astype(v.dtype), v)
+
+    start = (jnp.full((rows,), _LOWEST, exact), jnp.zeros((rows,), exact), jnp.zeros((rows, H), exact))
+    greatest, total, out = lax.fori_loop(first_ref[b, i], stop_ref[b, i], step, start)
+    some = total > 0
+    out = jnp.where(some[:, None], out / jnp.where(some, total, 1)[:, None], 0).astype(out_ref.dtype)
+    lse = jnp.where(some, (greatest + jnp.log2(jnp.where(some, total, 1))) * math.log(2), _LOWEST)
+    real = token + jnp.arange(tokens) < T
+    at = (b, pl.ds(token, tokens), pl.ds(h * group, group))
+    triton.store(out_ref.at[*at, _whole(H)], out.reshape(tokens, group, H), mask=_all(real, group, H))
+    triton.store(lse_ref.at[*at], lse.reshape(tokens, group), mask=jnp.broadcast_to(real[:, None], (tokens, group)))
+
+
+def _d_queries_kernel(
+    first_ref, stop_ref, qi_ref, ki_ref, qs_ref, ks_ref, q_ref, k_ref, v_ref, g_ref, lse_ref, delta_ref, dq_ref,
+    *, tiles, window, group,
+):  # fmt: skip
+    (i, h, b), (T, H) = map(pl.program_id, range(3)), (q_ref.shape[1], q_ref.shape[3])
+    tokens = tiles.tokens(group)
+    token = i * tokens
+    q, qi, qs = _queries(q_ref, qi_ref, qs_ref, b, h, token, tokens, group)
+    g, lse, delta = _cotangents(g_ref, lse_ref, delta_ref, b, h, token, tokens, group)
+
+    def step(j, dq):
+        k, v, ki, ks = _keys(k_ref, v_ref, ki_ref, ks_ref, b, h, j * tiles.keys, tiles.keys)
+        _, d_scores = _slopes(q, k, v, g, lse, delta, _seen(qi, qs, ki, ks, window))
+        return dq + _dot(d_scores.astype(k.dtype), k)
+
+    dq = lax.fori_loop(first_ref[b, i], stop_ref[b, i], step, jnp.zeros((tokens * group, H), lse.dtype))
+    out = dq_ref.at[b, pl.ds(token, tokens), pl.ds(h * group, group), _whole(H)]
+    real = token + jnp.arange(tokens) < T
+    triton.store(out, dq.reshape(tokens, group, H).astype(dq_ref.dtype), mask=_all(real, group, H))
+
+
+def _d_keys_kernel(
+    first_ref, stop_ref, qi_ref, ki_ref, qs_ref, ks_ref, q_ref, k_ref, v_ref, g_ref, lse_ref, delta_ref, dk_ref, dv_ref,
+    *, tiles, window, group,
+):  # fmt: skip
+    (j, h, b), (S, H) = map(pl.program_id, range(3)), (k_ref.shape[1], k_ref.shape[3])
+    tokens, key = tiles.tokens(group), j * tiles.keys
+    k, v, ki, ks = _keys(k_ref, v_ref, ki_ref, ks_ref, b, h, key, tiles.keys)
+
+    def step(i, sums):
+        dk, dv = sums
+        q, qi, qs = _queries(q_ref, qi_ref, qs_ref, b, h, i * tokens, tokens, group)
+        g, lse, delta = _cotangents(g_ref, lse_ref, delta_ref, b, h, i * tokens, tokens, group)
+        weights, d_scores = _slopes(q, k, v, g, lse, delta, _seen(qi, qs, ki, ks, window))
+        dk = dk + _dot(d_scores.astype(q.dtype), q, trans_a=True)
+        return dk, dv + _dot(weights.astype(g.dtype), g, trans_a=True)
+
+    zeros = jnp.zeros((tiles.keys, H), lse_ref.dtype)
+    sums = lax.fori_loop(first_ref[b, j], stop_ref[b, j], step, (zeros, zeros))
+    real = jnp.broadcast_to((key + jnp.arange(tiles.keys) < S)[:, None], (tiles.keys, H))
+    for ref, total in zip((dk_ref, dv_ref), sums, strict=True):
+        out = ref.at[b, pl.ds(key, tiles.keys), h, _whole(H)]
+        triton.store(out, total.astype(ref.dtype), mask=real)
+
+
+def _slopes(q, k, v, g, lse, delta, seen):
+    """The weights, and the gradient of q k before its scale."""
+    H = q.shape[1]
+    scores = _dot(q, k, trans_b=True) * _scale(H)
+    weights = jnp.where(seen, jnp.exp2(scores - lse[:, None] * math.log2(math.e)), 0)
+    return weights, weights * (_dot(g, v, trans_b=True) - delta[:, None]) * H**-0.5
+
+
+def _queries(q_ref, qi_ref, qs_ref, b, h, token, tokens: int, group: int):
+    """Rows (a token's heads side by side) with their index and segment; what lies behind the end is padding."""
+    H = q_ref.shape[3]
+    real = token + jnp.arange(tokens) < q_ref.shape[1]
+    at = q_ref.at[b, pl.ds(token, tokens), pl.ds(h * group, group), _whole(H)]
+    q = triton.load(at, mask=_all(real, group, H), other=0).reshape(tokens * group, H)
+    index, segment = (triton.load(ref.at[b, pl.ds(token, tokens)], mask=real, other=0) for ref in (qi_ref, qs_ref))
+    return q, _each_head(index, group), _each_head(segment, group)
+
+
+def _cotangents(g_ref, lse_ref, delta_ref, b, h, token, tokens: int, group: int):
+    H = g_ref.shape[3]
+    real = token + jnp.arange(tokens) < g_ref.shape[1]
+    at = (b, pl.ds(token, tokens), pl.ds(h * group, group))
+    g = triton.load(g_ref.at[*at, _whole(H)], mask=_all(real, group, H), other=0).reshape(tokens * group, H)
+    some = jnp.broadcast_to(real[:, None], (tokens, group))
+    lse, delta = (triton.load(ref.at[*at], mask=some, other=0).reshape(tokens * group) for ref in (lse_ref, delta_ref))
+    return g, lse, delta
+
+
+def _keys(k_ref, v_ref, ki_ref, ks_ref, b, h, key, keys: int):
+    H = k_ref.shape[3]
+    real = key + jnp.arange(keys) < k_ref.shape[1]
+    some = jnp.broadcast_to(real[:, None], (keys, H))
+    k, v = (triton.load(ref.at[b, pl.ds(key, keys), h, _whole(H)], mask=some, other=0) for ref in (k_ref, v_ref))
+    index = triton.load(ki_ref.at[b, pl.ds(key, keys)], mask=real, other=-1)
+    segment = triton.load(ks_ref.at[b, pl.ds(key, keys)], mask=real, other=0)
+    return k, v, index, segment
+
+
+def _seen(qi, qs, ki, ks, window):
+    """As `reference.visible`, for rows and a block of keys."""
+    distance = qi[:, None] - ki[None]
+    seen = (distance >= 0) & (qs[:, None] == ks[None]) & (qs != 0)[:, None] & (ki >= 0)[None]
+    return seen if window is None else seen & (distance < window)
+
+
+def _each_head(x, group: int):
+    return jnp.broadcast_to(x[:, None], (x.shape[0], group)).reshape(x.shape[0] * group)
+
+
+def _all(real, group: int, H: int):
+    return jnp.broadcast_to(real[:, None, None], (real.shape[0], group, H))
+
+
+def _whole(H: int) -> pl.Slice:
+    """All channels; with a start of 32 bits, for interpret mode mixes no types of indices where 64 are the default."""
+    return pl.ds(np.int32(0), H)
+
+
+def _scale(H: int) -> float:
+    """Of the scores, to the base of 2."""
+    return H**-0.5 * math.log2(math.e)
+
+
+def _anywhere() -> pl.BlockSpec:
+    return pl.BlockSpec(memory_space=pl.ANY)
+
+
+def _dot(a, b, **transposed):
+    """float32 operands are multiplied as such: MI300X would otherwise take 10 bits of their mantissas (xf32)."""
+    return triton.dot(a, b, precision=lax.Precision.HIGHEST if a.dtype == jnp.float32 else None, **transposed)

@@ -1,0 +1,117 @@
+"""The attention kernels in interpret mode, in small tiles that no length is a multiple of, next to their definition."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from jax import export
+from scipy.special import logsumexp
+
+from kernels_pallas.flash_attention import attention, pallas
+from kernels_pallas.flash_attention.reference import visible
+from kernels_pallas.flash_attention.tiles import Tiles, spans
+from tests.kernels.compare import assert_as_exact_as_the_definition, assert_close_in_bfloat16, assert_same_function
+from tests.kernels.test_attention import DEFINITION, WINDOWS, cached, example, packed
+
+TILES = Tiles(rows=16, keys=16)
+TRITON = "__gpu$xla.gpu.triton"
+
+
+@functools.lru_cache
+def kernel(window):
+    def run(q, k, v, q_index, k_index, q_segments, k_segments):
+        return pallas.attention_and_lse(q, k, v, q_index, k_index, q_segments, k_segments, window, True, TILES)[0]
+
+    return run
+
+
+@pytest.mark.parametrize("window", WINDOWS)
+@pytest.mark.parametrize("heads", [(8, 1, 4), (4, 2, 6), (3, 1, 4), (4, 4, 2)], ids=["8:1", "2:1", "3:1", "1:1"])
+def test_same_function(heads, window, x64):
+    arguments, cotangents = example(2, 37, 37, *heads)
+    assert_same_function(kernel(window), DEFINITION[window, False], arguments | packed(2, 37), cotangents)
+
+
+@settings(max_examples=15)
+@given(st.sampled_from([(1, 9), (5, 35)]), st.sampled_from([None, 3]), st.integers(0, 999))
+def test_same_function_whatever_the_slots_hold(sizes, window, seed):
+    with jax.enable_x64(True):
+        arguments, cotangents = example(2, *sizes, 4, 2, 4, seed)
+        assert_same_function(kernel(window), DEFINITION[window, False], arguments | cached(2, *sizes, seed), cotangents)
+
+
+def test_as_exact_as_the_definition():
+    arguments, cotangents = example(2, 64, 64, 4, 2, 16)
+    assert_as_exact_as_the_definition(kernel(None), DEFINITION[None, False], arguments | packed(2, 64), cotangents)
+
+
+def test_bfloat16():
+    arguments, cotangents = example(2, 64, 64, 4, 2, 16)
+    assert_close_in_bfloat16(kernel(None), DEFINITION[None, False], arguments | packed(2, 64), cotangents)
+
+
+def test_log_sum_exp():
+    arguments, _ = example(1, 21, 21, 4, 2, 8)
+    place = packed(1, 21)
+    floats = [jnp.asarray(arguments[name], jnp.float32) for name in ("q", "k", "v")]
+    _, lse = jax.jit(lambda *x: pallas.attention_and_lse(*x, *place.values(), None, True, TILES))(*floats)
+    keys = np.repeat(arguments["k"], 2, axis=2)
+    scores = np.einsum("btnh,bsnh->btns", arguments["q"], keys) / np.sqrt(8)
+    seen = np.asarray(visible(*place.values(), None))[:, :, None]
+    some = seen.any(-1)[..., 0]
+    expected = logsumexp(np.where(seen, scores, -np.inf), axis=-1)
+    np.testing.assert_allclose(np.asarray(lse)[some], expected[some], atol=1e-5)
+
+
+def test_the_interface_runs_the_kernels():
+    arguments, _ = example(2, 37, 37, 8, 2, 16)
+    floats = {name: jnp.asarray(value, jnp.float32) for name, value in arguments.items()}
+    given = [*floats.values(), *packed(2, 37).values()]
+    found = jax.jit(functools.partial(attention, aligned=True, implementation="interpret"))(*given)
+    np.testing.assert_allclose(found, attention(*given, aligned=True, implementation="reference"), atol=1e-5)
+
+
+@settings(max_examples=30)
+@given(st.sampled_from([None, 1, 5, 20]), st.booleans(), st.integers(0, 999))
+def test_no_visible_block_is_left_out(window, packing, seed):
+    place = packed(2, 45, seed) if packing else cached(2, 7, 45, seed)
+    arrays = [jnp.asarray(a) for a in place.values()]
+    first, stop, q_first, q_stop = (np.asarray(a) for a in spans(*arrays, window, 4, 16))
+    for b, t, s in np.argwhere(np.asarray(visible(*arrays, window))):
+        assert first[b, t // 4] <= s // 16 < stop[b, t // 4]
+        assert q_first[b, s // 16] <= t // 4 < q_stop[b, s // 16]
+
+
+def test_blocks_out_of_sight_are_left_out():
+    index, ones = jnp.arange(64)[None], jnp.ones((1, 64), jnp.int32)
+    first, stop, _, _ = spans(index, index, ones, ones, None, 16, 16)
+    assert first.tolist() == [[0, 0, 0, 0]] and stop.tolist() == [[1, 2, 3, 4]]
+    first, stop, _, _ = spans(index, index, ones, ones, 8, 16, 16)
+    assert first.tolist() == [[0, 0, 1, 2]] and stop.tolist() == [[1, 2, 3, 4]]
+    documents = jnp.repeat(jnp.array([[1, 2]]), 32, axis=1)
+    first, stop, q_first, q_stop = spans(index, index, documents, documents, None, 16, 16)
+    assert first.tolist() == [[0, 0, 2, 2]] and stop.tolist() == [[1, 2, 3, 4]]
+    assert q_first.tolist() == [[0, 1, 2, 3]] and q_stop.tolist() == [[2, 2, 4, 4]]
+
+
+@pytest.mark.parametrize("platform", ["rocm", "cuda"])
+def test_forward_and_backward_lower_for_gpus(platform):
+    def run(q, k, v, index, segments):
+        out, pull = jax.vjp(lambda *x: pallas.attention(*x, index, index, segments, segments, window=64), q, k, v)
+        return out, pull(out)
+
+    q, k = (jax.ShapeDtypeStruct((1, 200, heads, 64), jnp.bfloat16) for heads in (8, 2))
+    whole = jax.ShapeDtypeStruct((1, 200), jnp.int32)
+    checks = [export.DisabledSafetyCheck.custom_call(TRITON)]
+    lowered = export.export(jax.jit(run), platforms=[platform], disabled_checks=checks)(q, k, k, whole, whole)
+    assert lowered.mlir_module().count(TRITON) == 3
+
+
+def test_sizes_that_a_gpu_cannot_take_are_named():
+    arguments, _ = example(1, 5, 5, 3, 1, 8)
+    with pytest.raises(ValueError, match="powers of two, found heads of 8 in groups of 3"):
+        attention(*arguments.values(), *packed(1, 5).values(), implementation="pallas")
