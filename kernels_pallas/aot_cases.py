@@ -7,8 +7,8 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from kernels_pallas.flash_attention import pallas as flash
-from kernels_pallas.grouped_matmul import pallas as grouped
+from kernels_pallas.flash_attention import kernel as flash
+from kernels_pallas.grouped_matmul import kernel as grouped
 
 Case = tuple[Callable, tuple[jax.ShapeDtypeStruct, ...]]
 

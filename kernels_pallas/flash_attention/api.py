@@ -7,7 +7,7 @@ import functools
 import jax
 
 from kernels_pallas.choose import choose
-from kernels_pallas.flash_attention import pallas, reference, xla
+from kernels_pallas.flash_attention import kernel, reference, xla
 
 
 def attention(
@@ -47,8 +47,8 @@ def attention(
     available = {
         "xla": xla.attention,
         "reference": reference.attention,
-        "pallas": pallas.attention,
-        "interpret": functools.partial(pallas.attention, interpret=True),
+        "pallas": kernel.attention,
+        "interpret": functools.partial(kernel.attention, interpret=True),
     }
     run = choose("attention", implementation, available)
     return run(

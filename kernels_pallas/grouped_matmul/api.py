@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
 
 import jax
 import jax.numpy as jnp
 
 from kernels_pallas.choose import choose
-from kernels_pallas.grouped_matmul import pallas, reference, xla
+from kernels_pallas.grouped_matmul import kernel, reference, xla
+
+_MATMUL = {
+    "xla": xla.grouped_matmul,
+    "reference": reference.grouped_matmul,
+    "pallas": kernel.grouped_matmul,
+    "interpret": functools.partial(kernel.grouped_matmul, interpret=True),
+}
+_SWIGLU = {
+    "xla": xla.grouped_swiglu,
+    "reference": reference.grouped_swiglu,
+    "pallas": kernel.grouped_swiglu,
+    "interpret": functools.partial(kernel.grouped_swiglu, interpret=True),
+}
 
 
 def grouped_matmul(
@@ -39,7 +52,7 @@ def grouped_matmul(
         ValueError: shapes or types that do not fit, or an implementation that does not exist.
     """
     _check("grouped_matmul", lhs_MK, rhs_ENK, group_sizes_E)
-    run = choose("grouped_matmul", implementation, _implementations("grouped_matmul"))
+    run = choose("grouped_matmul", implementation, _MATMUL)
     out = run(jnp.asarray(lhs_MK), jnp.asarray(rhs_ENK), jnp.asarray(group_sizes_E))
     return out.astype(lhs_MK.dtype if preferred_element_type is None else preferred_element_type)
 
@@ -66,18 +79,8 @@ def grouped_swiglu(
     _check("grouped_swiglu", lhs_MK, rhs_ENK, group_sizes_E)
     if rhs_ENK.shape[1] % 2:
         raise ValueError(f"grouped_swiglu: rhs {rhs_ENK.shape} has an odd number of rows, expected gate and up halves")
-    run = choose("grouped_swiglu", implementation, _implementations("grouped_swiglu"))
+    run = choose("grouped_swiglu", implementation, _SWIGLU)
     return run(jnp.asarray(lhs_MK), jnp.asarray(rhs_ENK), jnp.asarray(group_sizes_E))
-
-
-def _implementations(operation: str) -> dict[str, Callable]:
-    kernel = getattr(pallas, operation)
-    return {
-        "xla": getattr(xla, operation),
-        "reference": getattr(reference, operation),
-        "pallas": kernel,
-        "interpret": lambda *arrays: kernel(*arrays, True),
-    }
 
 
 def _check(operation: str, lhs, rhs, sizes) -> None:

@@ -4,7 +4,7 @@ The work is that of the rows, rounded up to a slab (`slabs.py`) an expert. `lax.
 it lowers to one dense product over all experts.
 
 What the form below owes to XLA:CPU (figures in `docs/performance.md`): an expert's matrix is cast where it is read, so
-that matrices of a wider type are read once; nothing elementwise stands in a conditional, whose branches run on one
+that matrices of a wider type are read once, and outside of the conditional, whose branches do all but products on one
 thread; branches return a block, for what a conditional changes in place is copied; bfloat16 is moved as integers.
 """
 

@@ -54,3 +54,13 @@ def test_bfloat16_logits_are_summed_in_float32(case):
 def test_nothing_to_count_is_zero(case):
     logits, targets, mask = case
     assert [float(x) for x in cross_entropy(logits, targets, 0 * mask)] == [0, 0]
+
+
+@pytest.mark.parametrize("stranger", [-1, 7])
+def test_a_target_outside_of_the_vocabulary_is_not_passed_over(stranger):
+    logits, targets, mask = jnp.zeros((1, 2, 7)), jnp.array([[3, stranger]]), jnp.ones((1, 2))
+    assert np.isnan(cross_entropy(logits, targets, mask)[0])
+    masked = jnp.array([[1.0, 0.0]])
+    total, gradient = jax.value_and_grad(lambda z: cross_entropy(z, targets, masked)[0])(logits)
+    np.testing.assert_allclose(total, np.log(7), rtol=1e-6)
+    assert np.isfinite(gradient).all()

@@ -16,7 +16,7 @@ from jax.sharding import AxisType, PartitionSpec
 from kernels_pallas.cca.api import CCAWeights, cca_mix
 from kernels_pallas.choose import IMPLEMENTATIONS, Unavailable
 from kernels_pallas.flash_attention.api import attention
-from kernels_pallas.grouped_matmul.api import grouped_matmul
+from kernels_pallas.grouped_matmul.api import grouped_matmul, grouped_swiglu
 
 
 def backend() -> tuple[str, str, list[tuple[str, int | None]]]:
@@ -156,4 +156,5 @@ OPERATIONS = {
     "attention": (attention, _attention_case),
     "cca_mix": (cca_mix, _cca_case),
     "grouped_matmul": (grouped_matmul, _grouped_case),
+    "grouped_swiglu": (grouped_swiglu, _grouped_case),
 }

@@ -27,7 +27,8 @@ class Trainer:
 
     Attributes:
         model: the architecture.
-        execution: how it is computed. The state is stacked whatever its layout: few large arrays for the optimizer.
+        execution: how it is computed. The state is stacked whatever its layout: few large arrays for the optimizer. An
+            unstacked step of a hundred experts compiles for minutes (`docs/performance.md`).
         optimizer: of the parameters.
         balance_rate: learning rate of the router biases.
     """

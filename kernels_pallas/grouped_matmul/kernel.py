@@ -23,6 +23,7 @@ from jax import lax
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton
 
+from kernels_pallas.call import call, dot, within
 from kernels_pallas.grouped_matmul.reference import swiglu
 from kernels_pallas.grouped_matmul.tiles import Tiles, schedule, tiles_for
 
@@ -54,16 +55,10 @@ def grouped_swiglu(lhs_MK, rhs_ENK, group_sizes_E, interpret: bool = False, tile
     (M, depth), (E, N, _) = lhs_MK.shape, rhs_ENK.shape
     t = tiles or tiles_for(M, E, lhs_MK.dtype)
     plan = schedule(group_sizes_E, M, t.rows)
-    return pl.pallas_call(
-        functools.partial(_swiglu_kernel, t=t, experts=E, depth=depth),
-        grid=(plan.expert_X.shape[0], pl.cdiv(N // 2, t.columns // 2)),
-        in_specs=[_anywhere()] * 5,
-        out_specs=_anywhere(),
-        out_shape=jax.ShapeDtypeStruct((M, N // 2), lhs_MK.dtype),
-        compiler_params=triton.CompilerParams(num_warps=t.num_warps, num_stages=t.num_stages),
-        interpret=interpret,
-        name="grouped_swiglu",
-    )(*plan, lhs_MK, rhs_ENK)
+    grid = (plan.expert_X.shape[0], pl.cdiv(N // 2, t.columns // 2))
+    result = jax.ShapeDtypeStruct((M, N // 2), lhs_MK.dtype)
+    arrays = (*plan, lhs_MK, rhs_ENK)
+    return _call(_swiglu_kernel, "grouped_swiglu", grid, result, arrays, t, interpret, experts=E, depth=depth)
 
 
 def _swiglu_forward(lhs_MK, rhs_ENK, group_sizes_E, interpret, tiles):
@@ -86,17 +81,11 @@ def _product(lhs, rhs_E, group_sizes_E, interpret, tiles: Tiles | None, transpos
     width = out_size if transposed else in_size
     t = tiles or tiles_for(M, E, lhs.dtype)
     plan = schedule(group_sizes_E, M, t.rows)
-    kernel = functools.partial(_product_kernel, t=t, experts=E, depth=depth, transposed=transposed)
-    return pl.pallas_call(
-        kernel,
-        grid=(plan.expert_X.shape[0], pl.cdiv(width, t.columns)),
-        in_specs=[_anywhere()] * 5,
-        out_specs=_anywhere(),
-        out_shape=jax.ShapeDtypeStruct((M, width), _exact(lhs)),
-        compiler_params=triton.CompilerParams(num_warps=t.num_warps, num_stages=t.num_stages),
-        interpret=interpret,
-        name="grouped_matmul" if transposed else "grouped_matmul_d_lhs",
-    )(*plan, lhs, rhs_E)
+    name = "grouped_matmul" if transposed else "grouped_matmul_d_lhs"
+    grid = (plan.expert_X.shape[0], pl.cdiv(width, t.columns))
+    result = jax.ShapeDtypeStruct((M, width), _exact(lhs))
+    static = {"experts": E, "depth": depth, "transposed": transposed}
+    return _call(_product_kernel, name, grid, result, (*plan, lhs, rhs_E), t, interpret, **static)
 
 
 def _product_kernel(
@@ -104,17 +93,17 @@ def _product_kernel(
 ):
     expert, start, stop = (ref[pl.program_id(0)] for ref in (expert_ref, start_ref, stop_ref))
     column = pl.program_id(1) * t.columns
-    rows, columns = _within(start, t.rows, stop), _within(column, t.columns, out_ref.shape[1])
+    rows, columns = within(start, t.rows, stop), within(column, t.columns, out_ref.shape[1])
 
     def step(i, total):
         first = i * t.depth
-        inner = _within(first, t.depth, depth)
+        inner = within(first, t.depth, depth)
         x = _load(lhs_ref.at[pl.ds(start, t.rows), pl.ds(first, t.depth)], rows, inner)
         if transposed:
             w = _load(rhs_ref.at[expert, pl.ds(column, t.columns), pl.ds(first, t.depth)], columns, inner)
         else:
             w = _load(rhs_ref.at[expert, pl.ds(first, t.depth), pl.ds(column, t.columns)], inner, columns)
-        return total + _dot(x, w.astype(x.dtype), trans_b=transposed)
+        return total + dot(x, w.astype(x.dtype), trans_b=transposed)
 
     steps = _steps(expert, experts, start, stop, depth, t)
     total = lax.fori_loop(0, steps, step, jnp.zeros((t.rows, t.columns), out_ref.dtype))
@@ -127,15 +116,15 @@ def _swiglu_kernel(expert_ref, start_ref, stop_ref, lhs_ref, rhs_ref, out_ref, *
     expert, start, stop = (ref[pl.program_id(0)] for ref in (expert_ref, start_ref, stop_ref))
     half, width = t.columns // 2, out_ref.shape[1]
     column = pl.program_id(1) * half
-    rows, columns = _within(start, t.rows, stop), _within(column, half, width)
+    rows, columns = within(start, t.rows, stop), within(column, half, width)
 
     def step(i, totals):
         first = i * t.depth
-        inner = _within(first, t.depth, depth)
+        inner = within(first, t.depth, depth)
         x = _load(lhs_ref.at[pl.ds(start, t.rows), pl.ds(first, t.depth)], rows, inner)
         gate = _load(rhs_ref.at[expert, pl.ds(column, half), pl.ds(first, t.depth)], columns, inner)
         up = _load(rhs_ref.at[expert, pl.ds(width + column, half), pl.ds(first, t.depth)], columns, inner)
-        return tuple(total + _dot(x, w.astype(x.dtype), trans_b=True) for total, w in zip(totals, (gate, up)))
+        return tuple(total + dot(x, w.astype(x.dtype), trans_b=True) for total, w in zip(totals, (gate, up)))
 
     zeros = jnp.zeros((t.rows, half), _exact(out_ref))
     gated, ups = lax.fori_loop(0, _steps(expert, experts, start, stop, depth, t), step, (zeros, zeros))
@@ -148,30 +137,24 @@ def _outer(g_MN, lhs_MK, group_sizes_E, interpret, tiles: Tiles | None):
     (M, N), K, E = g_MN.shape, lhs_MK.shape[1], group_sizes_E.shape[0]
     t = tiles or tiles_for(M, E, lhs_MK.dtype)
     stop_E = jnp.cumsum(group_sizes_E).astype(jnp.int32)
-    return pl.pallas_call(
-        functools.partial(_outer_kernel, t=t),
-        grid=(pl.cdiv(K, t.rows), pl.cdiv(N, t.columns), E),
-        in_specs=[_anywhere()] * 4,
-        out_specs=_anywhere(),
-        out_shape=jax.ShapeDtypeStruct((E, N, K), _exact(lhs_MK)),
-        compiler_params=triton.CompilerParams(num_warps=t.num_warps, num_stages=t.num_stages),
-        interpret=interpret,
-        name="grouped_matmul_d_rhs",
-    )(stop_E - group_sizes_E.astype(jnp.int32), stop_E, g_MN, lhs_MK)
+    grid = (pl.cdiv(K, t.rows), pl.cdiv(N, t.columns), E)
+    result = jax.ShapeDtypeStruct((E, N, K), _exact(lhs_MK))
+    arrays = (stop_E - group_sizes_E.astype(jnp.int32), stop_E, g_MN, lhs_MK)
+    return _call(_outer_kernel, "grouped_matmul_d_rhs", grid, result, arrays, t, interpret)
 
 
 def _outer_kernel(start_ref, stop_ref, g_ref, lhs_ref, out_ref, *, t: Tiles):
     expert = pl.program_id(2)
     start, stop = start_ref[expert], stop_ref[expert]
     column, row = pl.program_id(0) * t.rows, pl.program_id(1) * t.columns
-    rows, columns = _within(row, t.columns, out_ref.shape[1]), _within(column, t.rows, out_ref.shape[2])
+    rows, columns = within(row, t.columns, out_ref.shape[1]), within(column, t.rows, out_ref.shape[2])
 
     def step(i, total):
         first = start + i * t.depth
-        inner = _within(first, t.depth, stop)
+        inner = within(first, t.depth, stop)
         g = _load(g_ref.at[pl.ds(first, t.depth), pl.ds(row, t.columns)], inner, rows)
         x = _load(lhs_ref.at[pl.ds(first, t.depth), pl.ds(column, t.rows)], inner, columns)
-        return total + _dot(g, x, trans_a=True)
+        return total + dot(g, x, trans_a=True)
 
     total = jnp.zeros((t.columns, t.rows), out_ref.dtype)
     total = lax.fori_loop(0, lax.div(stop - start + (t.depth - 1), jnp.int32(t.depth)), step, total)
@@ -185,22 +168,14 @@ def _steps(expert, experts: int, start, stop, depth: int, t: Tiles) -> jax.Array
     return busy * pl.cdiv(depth, t.depth)  # not `where`, whose result the loop would take for a boolean
 
 
-def _anywhere() -> pl.BlockSpec:
-    return pl.BlockSpec(memory_space=pl.ANY)
+def _call(kernel, name: str, grid, result, arrays, t: Tiles, interpret: bool, **static) -> jax.Array:
+    options = {"num_warps": t.num_warps, "num_stages": t.num_stages, "interpret": interpret}
+    return call(kernel, name, grid, [result], arrays, t=t, **options, **static)[0]
 
 
 def _exact(x) -> jnp.dtype:
     return jnp.promote_types(x.dtype, jnp.float32)
 
 
-def _within(start, size: int, stop) -> jax.Array:
-    return start + jnp.arange(size) < stop
-
-
 def _load(ref, rows, columns) -> jax.Array:
     return triton.load(ref, mask=rows[:, None] & columns[None], other=0)
-
-
-def _dot(a, b, **transposed) -> jax.Array:
-    """float32 operands are multiplied as such: MI300X would otherwise take 10 bits of their mantissas (xf32)."""
-    return triton.dot(a, b, precision=lax.Precision.HIGHEST if a.dtype == jnp.float32 else None, **transposed)

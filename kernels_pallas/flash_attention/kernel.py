@@ -26,6 +26,7 @@ from jax import lax
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton
 
+from kernels_pallas.call import call, dot, within
 from kernels_pallas.flash_attention.tiles import Tiles, spans, tiles_for
 
 _LOWEST = -1e30  # finite: the difference of two is not NaN
@@ -50,16 +51,10 @@ def attention_and_lse(q, k, v, q_index, k_index, q_segments, k_segments, window,
     tokens = tiles.tokens(group)
     masks = (q_index, k_index, q_segments, k_segments)
     first, stop = spans(*masks, window, tokens, tiles.keys)[:2]
-    return pl.pallas_call(
-        functools.partial(_forward_kernel, tiles=tiles, window=window, group=group),
-        grid=(pl.cdiv(T, tokens), K, B),
-        in_specs=[_anywhere()] * 9,
-        out_specs=[_anywhere()] * 2,
-        out_shape=[jax.ShapeDtypeStruct(q.shape, v.dtype), jax.ShapeDtypeStruct((B, T, N), exact)],
-        compiler_params=triton.CompilerParams(num_warps=tiles.num_warps, num_stages=1),
-        interpret=interpret,
-        name="attention",
-    )(first, stop, *masks, q, k, v)
+    results = [jax.ShapeDtypeStruct(q.shape, v.dtype), jax.ShapeDtypeStruct((B, T, N), exact)]
+    arrays = (first, stop, *masks, q, k, v)
+    static = {"tiles": tiles, "window": window, "group": group}
+    return _call(_forward_kernel, "attention", (pl.cdiv(T, tokens), K, B), results, arrays, interpret, **static)
 
 
 def _forward(q, k, v, q_index, k_index, q_segments, k_segments, window, interpret, tiles):
@@ -77,23 +72,17 @@ def _backward(window, interpret, tiles: Tiles, saved, cotangents):
     q_span = spans(*masks, window, halved.tokens(group), halved.keys)[2:]
     (B, T, _, _), (S, K) = q.shape, k.shape[1:3]
 
-    def run(kernel, tiles, grid, span, shapes, name):
-        return pl.pallas_call(
-            functools.partial(kernel, tiles=tiles, window=window, group=group),
-            grid=grid,
-            in_specs=[_anywhere()] * 12,
-            out_specs=[_anywhere()] * len(shapes),
-            out_shape=shapes,
-            compiler_params=triton.CompilerParams(num_warps=tiles.num_warps, num_stages=1),
-            interpret=interpret,
-            name=name,
-        )(*span, *masks, q, k, v, g.astype(v.dtype), lse, delta)
+    static = {"window": window, "group": group}
+
+    def run(kernel, name, tiles, blocks, span, results):
+        arrays = (*span, *masks, q, k, v, g.astype(v.dtype), lse, delta)
+        return _call(kernel, name, (blocks, K, B), results, arrays, interpret, tiles=tiles, **static)
 
     like_q, like_k, like_v = (jax.ShapeDtypeStruct(x.shape, x.dtype) for x in (q, k, v))
-    grid = (pl.cdiv(T, tiles.tokens(group)), K, B)
-    (dq,) = run(_d_queries_kernel, tiles, grid, span, [like_q], "attention_d_queries")
-    grid = (pl.cdiv(S, halved.keys), K, B)
-    dk, dv = run(_d_keys_kernel, halved, grid, q_span, [like_k, like_v], "attention_d_keys")
+    blocks = pl.cdiv(T, tiles.tokens(group))
+    (dq,) = run(_d_queries_kernel, "attention_d_queries", tiles, blocks, span, [like_q])
+    blocks = pl.cdiv(S, halved.keys)
+    dk, dv = run(_d_keys_kernel, "attention_d_keys", halved, blocks, q_span, [like_k, like_v])
     return dq, dk, dv, *(np.zeros(mask.shape, jax.dtypes.float0) for mask in masks)
 
 
@@ -112,18 +101,18 @@ def _forward_kernel(
         greatest, total, out = carry
         k, v, ki, ks = _keys(k_ref, v_ref, ki_ref, ks_ref, b, h, j * tiles.keys, tiles.keys)
         seen = _seen(qi, qs, ki, ks, window)
-        scores = jnp.where(seen, _dot(q, k, trans_b=True) * _scale(H), _LOWEST)
+        scores = jnp.where(seen, dot(q, k, trans_b=True) * _scale(H), _LOWEST)
         now = jnp.maximum(greatest, scores.max(-1))
         weights = jnp.where(seen, jnp.exp2(scores - now[:, None]), 0)
         shrink = jnp.exp2(greatest - now)
-        return now, total * shrink + weights.sum(-1), out * shrink[:, None] + _dot(weights.astype(v.dtype), v)
+        return now, total * shrink + weights.sum(-1), out * shrink[:, None] + dot(weights.astype(v.dtype), v)
 
     start = (jnp.full((rows,), _LOWEST, exact), jnp.zeros((rows,), exact), jnp.zeros((rows, H), exact))
     greatest, total, out = lax.fori_loop(first_ref[b, i], stop_ref[b, i], step, start)
     some = total > 0
     out = jnp.where(some[:, None], out / jnp.where(some, total, 1)[:, None], 0).astype(out_ref.dtype)
     lse = jnp.where(some, (greatest + jnp.log2(jnp.where(some, total, 1))) * math.log(2), _LOWEST)
-    real = token + jnp.arange(tokens) < T
+    real = within(token, tokens, T)
     at = (b, pl.ds(token, tokens), pl.ds(h * group, group))
     triton.store(out_ref.at[*at, _whole(H)], out.reshape(tokens, group, H), mask=_all(real, group, H))
     triton.store(lse_ref.at[*at], lse.reshape(tokens, group), mask=jnp.broadcast_to(real[:, None], (tokens, group)))
@@ -142,11 +131,11 @@ def _d_queries_kernel(
     def step(j, dq):
         k, v, ki, ks = _keys(k_ref, v_ref, ki_ref, ks_ref, b, h, j * tiles.keys, tiles.keys)
         _, d_scores = _slopes(q, k, v, g, lse, delta, _seen(qi, qs, ki, ks, window))
-        return dq + _dot(d_scores.astype(k.dtype), k)
+        return dq + dot(d_scores.astype(k.dtype), k)
 
     dq = lax.fori_loop(first_ref[b, i], stop_ref[b, i], step, jnp.zeros((tokens * group, H), lse.dtype))
     out = dq_ref.at[b, pl.ds(token, tokens), pl.ds(h * group, group), _whole(H)]
-    real = token + jnp.arange(tokens) < T
+    real = within(token, tokens, T)
     triton.store(out, dq.reshape(tokens, group, H).astype(dq_ref.dtype), mask=_all(real, group, H))
 
 
@@ -163,12 +152,12 @@ def _d_keys_kernel(
         q, qi, qs = _queries(q_ref, qi_ref, qs_ref, b, h, i * tokens, tokens, group)
         g, lse, delta = _cotangents(g_ref, lse_ref, delta_ref, b, h, i * tokens, tokens, group)
         weights, d_scores = _slopes(q, k, v, g, lse, delta, _seen(qi, qs, ki, ks, window))
-        dk = dk + _dot(d_scores.astype(q.dtype), q, trans_a=True)
-        return dk, dv + _dot(weights.astype(g.dtype), g, trans_a=True)
+        dk = dk + dot(d_scores.astype(q.dtype), q, trans_a=True)
+        return dk, dv + dot(weights.astype(g.dtype), g, trans_a=True)
 
     zeros = jnp.zeros((tiles.keys, H), lse_ref.dtype)
     sums = lax.fori_loop(first_ref[b, j], stop_ref[b, j], step, (zeros, zeros))
-    real = jnp.broadcast_to((key + jnp.arange(tiles.keys) < S)[:, None], (tiles.keys, H))
+    real = jnp.broadcast_to(within(key, tiles.keys, S)[:, None], (tiles.keys, H))
     for ref, total in zip((dk_ref, dv_ref), sums, strict=True):
         out = ref.at[b, pl.ds(key, tiles.keys), h, _whole(H)]
         triton.store(out, total.astype(ref.dtype), mask=real)
@@ -177,15 +166,15 @@ def _d_keys_kernel(
 def _slopes(q, k, v, g, lse, delta, seen):
     """The weights, and the gradient of q k before its scale."""
     H = q.shape[1]
-    scores = _dot(q, k, trans_b=True) * _scale(H)
+    scores = dot(q, k, trans_b=True) * _scale(H)
     weights = jnp.where(seen, jnp.exp2(scores - lse[:, None] * math.log2(math.e)), 0)
-    return weights, weights * (_dot(g, v, trans_b=True) - delta[:, None]) * H**-0.5
+    return weights, weights * (dot(g, v, trans_b=True) - delta[:, None]) * H**-0.5
 
 
 def _queries(q_ref, qi_ref, qs_ref, b, h, token, tokens: int, group: int):
     """Rows (a token's heads side by side) with their index and segment; what lies behind the end is padding."""
     H = q_ref.shape[3]
-    real = token + jnp.arange(tokens) < q_ref.shape[1]
+    real = within(token, tokens, q_ref.shape[1])
     at = q_ref.at[b, pl.ds(token, tokens), pl.ds(h * group, group), _whole(H)]
     q = triton.load(at, mask=_all(real, group, H), other=0).reshape(tokens * group, H)
     index, segment = (triton.load(ref.at[b, pl.ds(token, tokens)], mask=real, other=0) for ref in (qi_ref, qs_ref))
@@ -194,7 +183,7 @@ def _queries(q_ref, qi_ref, qs_ref, b, h, token, tokens: int, group: int):
 
 def _cotangents(g_ref, lse_ref, delta_ref, b, h, token, tokens: int, group: int):
     H = g_ref.shape[3]
-    real = token + jnp.arange(tokens) < g_ref.shape[1]
+    real = within(token, tokens, g_ref.shape[1])
     at = (b, pl.ds(token, tokens), pl.ds(h * group, group))
     g = triton.load(g_ref.at[*at, _whole(H)], mask=_all(real, group, H), other=0).reshape(tokens * group, H)
     some = jnp.broadcast_to(real[:, None], (tokens, group))
@@ -204,7 +193,7 @@ def _cotangents(g_ref, lse_ref, delta_ref, b, h, token, tokens: int, group: int)
 
 def _keys(k_ref, v_ref, ki_ref, ks_ref, b, h, key, keys: int):
     H = k_ref.shape[3]
-    real = key + jnp.arange(keys) < k_ref.shape[1]
+    real = within(key, keys, k_ref.shape[1])
     some = jnp.broadcast_to(real[:, None], (keys, H))
     k, v = (triton.load(ref.at[b, pl.ds(key, keys), h, _whole(H)], mask=some, other=0) for ref in (k_ref, v_ref))
     index = triton.load(ki_ref.at[b, pl.ds(key, keys)], mask=real, other=-1)
@@ -237,10 +226,6 @@ def _scale(H: int) -> float:
     return H**-0.5 * math.log2(math.e)
 
 
-def _anywhere() -> pl.BlockSpec:
-    return pl.BlockSpec(memory_space=pl.ANY)
-
-
-def _dot(a, b, **transposed):
-    """float32 operands are multiplied as such: MI300X would otherwise take 10 bits of their mantissas (xf32)."""
-    return triton.dot(a, b, precision=lax.Precision.HIGHEST if a.dtype == jnp.float32 else None, **transposed)
+def _call(kernel, name: str, grid, results, arrays, interpret: bool, *, tiles: Tiles, **static) -> list[jax.Array]:
+    options = {"num_warps": tiles.num_warps, "num_stages": 1, "interpret": interpret}
+    return call(kernel, name, grid, results, arrays, tiles=tiles, **options, **static)
