@@ -7,6 +7,8 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from kernels_pallas.cca import CCAWeights
+from kernels_pallas.cca import kernel as cca
 from kernels_pallas.flash_attention import kernel as flash
 from kernels_pallas.grouped_matmul import kernel as grouped
 
@@ -27,7 +29,13 @@ def cases() -> dict[str, Case]:
     for model, heads in _HEADS.items():
         for tokens in (32768, 4096):
             found[f"{model}/train_{tokens // 1024}k/attention"] = _attention(tokens, *heads, gradients=True)
-        found[f"{model}/prefill_512/attention"] = _attention(512, *heads, gradients=False)
+            found[f"{model}/train_{tokens // 1024}k/cca_mix"] = _cca(1, tokens, *heads, gradients=True)
+        for use, T in {"prefill_512": 512, "prefill_32k": 32768}.items():
+            found[f"{model}/{use}/attention"] = _attention(T, *heads, gradients=False)
+            found[f"{model}/{use}/cca_mix"] = _cca(1, T, *heads, gradients=False)
+        for rows, cache in ((1, 131072), (64, 8192)):
+            found[f"{model}/decode_{rows}/attention_{cache // 1024}k"] = _decode(rows, cache, *heads)
+            found[f"{model}/decode_{rows}/cca_mix"] = _cca(rows, 1, *heads, gradients=False)
     return found | _experts("8b/train_4k/float32", 4096, *_EXPERTS["8b"], jnp.float32, gradients=True)
 
 
@@ -40,7 +48,7 @@ def _experts(name: str, rows: int, D: int, F: int, E: int, dtype, gradients: boo
     wide, narrow = (shapes(rows, D), shapes(E, 2 * F, D), sizes), (shapes(rows, F), shapes(E, D, F), sizes)
     return {
         f"{name}/gate_up": (_with_gradients(grouped.grouped_swiglu, gradients), wide),
-        f"{name}/down": (_with_gradients(grouped.grouped_matmul, gradients), narrow),
+        f"{name}/down": (_with_gradients(grouped.grouped_matmul, gradients), (*narrow, shapes(rows))),
     }
 
 
@@ -57,9 +65,38 @@ def _attention(T: int, N: int, K: int, H: int, gradients: bool) -> Case:
     return both if gradients else forward, (q, k, k, whole, whole)
 
 
+def _decode(B: int, S: int, N: int, K: int, H: int) -> Case:
+    """One token a row, against a cache."""
+
+    def run(q, k, v, q_index, k_index, q_segments, k_segments):
+        return flash.attention(q, k, v, q_index, k_index, q_segments, k_segments)
+
+    q, k = jax.ShapeDtypeStruct((B, 1, N, H), jnp.bfloat16), jax.ShapeDtypeStruct((B, S, K, H), jnp.bfloat16)
+    one, whole = (jax.ShapeDtypeStruct((B, T), jnp.int32) for T in (1, S))
+    return run, (q, k, k, one, whole, one, whole)
+
+
+def _cca(B: int, T: int, N: int, K: int, H: int, gradients: bool) -> Case:
+    def shapes(*dims, dtype=jnp.bfloat16):
+        return jax.ShapeDtypeStruct(dims, dtype)
+
+    U, R = (N + K) * H, H // 4
+    state, angles = shapes(B, 2, U, dtype=jnp.float32), shapes(B, T, R, dtype=jnp.float32)
+    w = CCAWeights(shapes(U, 1, 2), shapes(U), shapes(U, H, 2), shapes(U), shapes(K))
+
+    def forward(u, follows, cos, sin, state, w):
+        return cca.cca_mix(u, state, follows, cos, sin, w)
+
+    def both(u, follows, cos, sin, state, w):
+        out, pull = jax.vjp(lambda u, state, w: forward(u, follows, cos, sin, state, w), u, state, w)
+        return out, pull(out)
+
+    return both if gradients else forward, (shapes(B, T, U), shapes(B, T, dtype=bool), angles, angles, state, w)
+
+
 def _with_gradients(kernel: Callable, gradients: bool) -> Callable:
-    def both(lhs, rhs, sizes):
-        out, pull = jax.vjp(lambda a, b: kernel(a, b, sizes), lhs, rhs)
+    def both(lhs, rhs, sizes, *scale):
+        out, pull = jax.vjp(lambda a, b, *c: kernel(a, b, sizes, *c), lhs, rhs, *scale)
         return out, pull(out)
 
     return both if gradients else kernel

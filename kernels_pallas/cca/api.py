@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 from typing import NamedTuple
 
 import jax
 
-from kernels_pallas.cca import reference, xla
+from kernels_pallas.cca import kernel, reference, xla
 from kernels_pallas.choose import choose
+
+_MIX = {
+    "xla": xla.cca_mix,
+    "reference": reference.cca_mix,
+    "pallas": kernel.cca_mix,
+    "interpret": functools.partial(kernel.cca_mix, interpret=True),
+}
 
 
 class CCAWeights(NamedTuple):
@@ -52,7 +60,8 @@ def cca_mix(
         follows_BT: [B, T] bool; False where a token does not continue the one on its left. It sees `state_B2U` instead.
         cos_BTR, sin_BTR: [B, T, R], of the rotary angles, R = half of the rotated width, float32 or float64.
         weights: see `CCAWeights`.
-        implementation: "auto", "xla" or "reference".
+        implementation: "auto", "xla", "pallas" (on a GPU), "interpret" (the same kernels, slowly, anywhere) or
+            "reference". The kernels give cos and sin no gradient.
 
     Returns:
         q_BTNH, k_BTKH in the type of u, computed in the type of `cos_BTR`.
@@ -61,7 +70,7 @@ def cca_mix(
         ValueError: shapes that do not fit, or an implementation that does not exist.
     """
     _check(u_BTU, state_B2U, follows_BT, cos_BTR, weights)
-    mix = choose("cca_mix", implementation, {"xla": xla.cca_mix, "reference": reference.cca_mix})
+    mix = choose("cca_mix", implementation, _MIX, kernel.unmet(u_BTU, cos_BTR, weights))
     return mix(u_BTU, state_B2U, follows_BT, cos_BTR, sin_BTR, weights)
 
 

@@ -50,7 +50,7 @@ def attention(
         "pallas": kernel.attention,
         "interpret": functools.partial(kernel.attention, interpret=True),
     }
-    run = choose("attention", implementation, available)
+    run = choose("attention", implementation, available, kernel.unmet(q_BTNH, k_BSKH))
     return run(
         q_BTNH, k_BSKH, v_BSKH, q_index_BT, k_index_BS, q_segments_BT, k_segments_BS, window=window, aligned=aligned
     )

@@ -26,35 +26,68 @@ from jax import lax
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton
 
-from kernels_pallas.call import call, dot, within
-from kernels_pallas.flash_attention.tiles import Tiles, spans, tiles_for
+from kernels_pallas.call import by_platform, call, dot, fits, within
+from kernels_pallas.flash_attention.tiles import Tiles, parts, spans, tiles_for
 
 _LOWEST = -1e30  # finite: the difference of two is not NaN
+
+
+def unmet(q_BTNH, k_BSKH) -> str | None:
+    """What the compiled kernels cannot take."""
+    group, H = q_BTNH.shape[2] // k_BSKH.shape[2], q_BTNH.shape[3]
+    if not fits(H) or group & (group - 1):
+        return f"the kernels need powers of two and heads from 16 on, found heads of {H} in groups of {group}"
+    return "operands of float64" if q_BTNH.dtype == jnp.float64 else None
 
 
 def attention(q, k, v, q_index, k_index, q_segments, k_segments, *, window=None, aligned=False, interpret=False):
     """See `api.attention`."""
     del aligned  # told from the indices
-    group, H = q.shape[2] // k.shape[2], q.shape[3]
-    if not interpret and (group & (group - 1) or H & (H - 1)):
-        raise ValueError(f"attention: the kernel needs powers of two, found heads of {H} in groups of {group}")
     masks = (x.astype(jnp.int32) for x in map(jnp.asarray, (q_index, k_index, q_segments, k_segments)))
-    return attention_and_lse(q, k, v, *masks, window, interpret, tiles_for(q.dtype))[0]
+    return attention_and_lse(q, k, v, *masks, window, interpret)[0]
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(7, 8, 9))
-def attention_and_lse(q, k, v, q_index, k_index, q_segments, k_segments, window, interpret, tiles: Tiles):
-    """The result, and the natural log of each query's sum of exponentials, [B, T, N]; the latter has no gradient."""
-    B, T, N, H = q.shape
-    S, K = k.shape[1:3]
+def attention_and_lse(
+    q, k, v, q_index, k_index, q_segments, k_segments, window, interpret: bool, tiles: Tiles | None = None
+):
+    """The result, and the natural log of each query's sum of exponentials, [B, T, N]; the latter has no gradient.
+
+    `tiles`: of all kernels; `tiles_for` the platform by default.
+    """
+    (B, T, N, _), (S, K) = q.shape, k.shape[1:3]
     exact, group = jnp.promote_types(q.dtype, jnp.float32), N // K
-    tokens = tiles.tokens(group)
-    masks = (q_index, k_index, q_segments, k_segments)
-    first, stop = spans(*masks, window, tokens, tiles.keys)[:2]
-    results = [jax.ShapeDtypeStruct(q.shape, v.dtype), jax.ShapeDtypeStruct((B, T, N), exact)]
-    arrays = (first, stop, *masks, q, k, v)
-    static = {"tiles": tiles, "window": window, "group": group}
-    return _call(_forward_kernel, "attention", (pl.cdiv(T, tokens), K, B), results, arrays, interpret, **static)
+
+    def run(tiles: Tiles, q, k, v, *masks):
+        tokens = tiles.tokens(group)
+        blocks, split = pl.cdiv(T, tokens), parts(pl.cdiv(T, tokens) * K * B, pl.cdiv(S, tiles.keys))
+        first, stop = spans(*masks, window, tokens, tiles.keys)[:2]
+        results = [
+            jax.ShapeDtypeStruct((split, *q.shape), v.dtype if split == 1 else exact),
+            jax.ShapeDtypeStruct((split, B, T, N), exact),
+        ]
+        static = {"tiles": tiles, "window": window, "group": group}
+        arrays = (first, stop, *masks, q, k, v)
+        found = _call(_forward_kernel, "attention", (blocks * split, K, B), results, arrays, interpret, **static)
+        out, lse = (x[0] for x in found) if split == 1 else _joined(*found)
+        return out.astype(v.dtype), lse
+
+    arrays = (q, k, v, q_index, k_index, q_segments, k_segments)
+    return by_platform("attention", run, _choice(tiles, q, k), arrays, interpret)
+
+
+def _choice(tiles: Tiles | None, q, k):
+    rows = q.shape[1] * (q.shape[2] // k.shape[2])
+    return lambda platform: tiles or tiles_for(platform, q.dtype, rows)
+
+
+def _joined(out_PBTNH, lse_PBTN):
+    """What all parts of the keys give together, from what each gave alone."""
+    greatest = lse_PBTN.max(0)
+    weights = jnp.exp(lse_PBTN - greatest)
+    total = weights.sum(0)
+    out = jnp.sum(out_PBTNH * weights[..., None], 0) / total[..., None]
+    return out, jnp.where(greatest > _LOWEST, greatest + jnp.log(total), _LOWEST)
 
 
 def _forward(q, k, v, q_index, k_index, q_segments, k_segments, window, interpret, tiles):
@@ -63,27 +96,26 @@ def _forward(q, k, v, q_index, k_index, q_segments, k_segments, window, interpre
     return (out, lse), (q, k, v, *masks, out, lse)
 
 
-def _backward(window, interpret, tiles: Tiles, saved, cotangents):
+def _backward(window, interpret, given: Tiles | None, saved, cotangents):
     q, k, v, *masks, out, lse = saved
-    g = cotangents[0]
-    group, halved = q.shape[2] // k.shape[2], dataclasses.replace(tiles, rows=max(tiles.rows // 2, 16))
-    delta = jnp.sum(g.astype(lse.dtype) * out.astype(lse.dtype), -1)
-    span = spans(*masks, window, tiles.tokens(group), tiles.keys)[:2]
-    q_span = spans(*masks, window, halved.tokens(group), halved.keys)[2:]
-    (B, T, _, _), (S, K) = q.shape, k.shape[1:3]
+    (B, T, N, _), (S, K) = q.shape, k.shape[1:3]
+    delta = jnp.sum(cotangents[0].astype(lse.dtype) * out.astype(lse.dtype), -1)
 
-    static = {"window": window, "group": group}
+    def run(tiles: Tiles, q, k, v, g, lse, delta, *masks):
+        group, halved = N // K, dataclasses.replace(tiles, rows=max(tiles.rows // 2, 16))
+        span = spans(*masks, window, tiles.tokens(group), tiles.keys)[:2]
+        q_span = spans(*masks, window, halved.tokens(group), halved.keys)[2:]
+        like_q, like_k, like_v = (jax.ShapeDtypeStruct(x.shape, x.dtype) for x in (q, k, v))
+        arrays, static = (*masks, q, k, v, g, lse, delta), {"window": window, "group": group, "interpret": interpret}
+        grid = (pl.cdiv(T, tiles.tokens(group)), K, B)
+        dq = _call(_d_queries_kernel, "attention_d_queries", grid, [like_q], (*span, *arrays), tiles=tiles, **static)
+        grid = (pl.cdiv(S, halved.keys), K, B)
+        results, arrays = [like_k, like_v], (*q_span, *arrays)
+        return *dq, *_call(_d_keys_kernel, "attention_d_keys", grid, results, arrays, tiles=halved, **static)
 
-    def run(kernel, name, tiles, blocks, span, results):
-        arrays = (*span, *masks, q, k, v, g.astype(v.dtype), lse, delta)
-        return _call(kernel, name, (blocks, K, B), results, arrays, interpret, tiles=tiles, **static)
-
-    like_q, like_k, like_v = (jax.ShapeDtypeStruct(x.shape, x.dtype) for x in (q, k, v))
-    blocks = pl.cdiv(T, tiles.tokens(group))
-    (dq,) = run(_d_queries_kernel, "attention_d_queries", tiles, blocks, span, [like_q])
-    blocks = pl.cdiv(S, halved.keys)
-    dk, dv = run(_d_keys_kernel, "attention_d_keys", halved, blocks, q_span, [like_k, like_v])
-    return dq, dk, dv, *(np.zeros(mask.shape, jax.dtypes.float0) for mask in masks)
+    arrays = (q, k, v, cotangents[0].astype(v.dtype), lse, delta, *masks)
+    gradients = by_platform("attention", run, _choice(given, q, k), arrays, interpret)
+    return *gradients, *(np.zeros(mask.shape, jax.dtypes.float0) for mask in masks)
 
 
 attention_and_lse.defvjp(_forward, _backward)
@@ -92,7 +124,8 @@ attention_and_lse.defvjp(_forward, _backward)
 def _forward_kernel(
     first_ref, stop_ref, qi_ref, ki_ref, qs_ref, ks_ref, q_ref, k_ref, v_ref, out_ref, lse_ref, *, tiles, window, group
 ):
-    (i, h, b), (T, H) = map(pl.program_id, range(3)), (q_ref.shape[1], q_ref.shape[3])
+    (i, h, b), (T, H), parts = map(pl.program_id, range(3)), (q_ref.shape[1], q_ref.shape[3]), out_ref.shape[0]
+    part, i = lax.rem(i, jnp.int32(parts)), lax.div(i, jnp.int32(parts))
     tokens = tiles.tokens(group)
     token, rows, exact = i * tokens, tokens * group, lse_ref.dtype
     q, qi, qs = _queries(q_ref, qi_ref, qs_ref, b, h, token, tokens, group)
@@ -108,12 +141,15 @@ def _forward_kernel(
         return now, total * shrink + weights.sum(-1), out * shrink[:, None] + dot(weights.astype(v.dtype), v)
 
     start = (jnp.full((rows,), _LOWEST, exact), jnp.zeros((rows,), exact), jnp.zeros((rows, H), exact))
-    greatest, total, out = lax.fori_loop(first_ref[b, i], stop_ref[b, i], step, start)
+    first, seen = first_ref[b, i], stop_ref[b, i] - first_ref[b, i]
+    # A part takes its share of the blocks that can be seen, wherever they lie.
+    low, high = (first + lax.div(seen * n, jnp.int32(parts)) for n in (part, part + 1))
+    greatest, total, out = lax.fori_loop(low, high, step, start)
     some = total > 0
     out = jnp.where(some[:, None], out / jnp.where(some, total, 1)[:, None], 0).astype(out_ref.dtype)
     lse = jnp.where(some, (greatest + jnp.log2(jnp.where(some, total, 1))) * math.log(2), _LOWEST)
     real = within(token, tokens, T)
-    at = (b, pl.ds(token, tokens), pl.ds(h * group, group))
+    at = (part, b, pl.ds(token, tokens), pl.ds(h * group, group))
     triton.store(out_ref.at[*at, _whole(H)], out.reshape(tokens, group, H), mask=_all(real, group, H))
     triton.store(lse_ref.at[*at], lse.reshape(tokens, group), mask=jnp.broadcast_to(real[:, None], (tokens, group)))
 

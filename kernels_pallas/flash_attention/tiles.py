@@ -27,9 +27,31 @@ class Tiles:
         return max(self.rows // group, 1)
 
 
-def tiles_for(dtype: jnp.dtype) -> Tiles:
-    """The largest of those tried that neither gfx942 nor sm_90 spills, for heads of 128; float32 spills on sm_90."""
-    return Tiles() if jnp.dtype(dtype).itemsize <= 2 else Tiles(rows=32)
+_COMPUTE_UNITS = 304  # of an MI300X; an H100 has 132
+
+
+def tiles_for(platform: str, dtype: jnp.dtype, rows: int) -> Tiles:
+    """The largest of those tried that the platform does not spill, for heads of 128; float32 spills on sm_90.
+
+    Args:
+        rows: a key head's queries. One tile of 16, the least that a product takes, holds those of a decoding step; it
+            is small (156 registers on gfx942, three waves a SIMD) for many to have their keys under way at once.
+    """
+    if rows <= 16:
+        return Tiles(rows=16, keys=32, num_warps=2)
+    if jnp.dtype(dtype).itemsize > 2:
+        return Tiles(rows=32)
+    return Tiles() if platform == "rocm" else Tiles(rows=128, keys=64, num_warps=8)
+
+
+def parts(programs: int, blocks: int) -> int:
+    """Into how many a cache of that many blocks of keys is split: twice as many programs as compute units, or 8 blocks.
+
+    1 where there are enough programs already, as in training, and for short caches.
+    """
+    if programs >= _COMPUTE_UNITS:
+        return 1
+    return max(1, min(-(-2 * _COMPUTE_UNITS // programs), blocks // 8))
 
 
 def spans(

@@ -6,13 +6,25 @@ import functools
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from kernels_pallas.choose import choose
 from kernels_pallas.grouped_matmul import kernel, reference, xla
 
+
+def _scaled(product):
+    """With every row of the result times its scale, if there is one."""
+
+    def run(lhs_MK, rhs_ENK, group_sizes_E, scale_M):
+        out = product(lhs_MK, rhs_ENK, group_sizes_E)
+        return out if scale_M is None else out * scale_M[:, None].astype(out.dtype)
+
+    return run
+
+
 _MATMUL = {
-    "xla": xla.grouped_matmul,
-    "reference": reference.grouped_matmul,
+    "xla": _scaled(xla.grouped_matmul),
+    "reference": _scaled(reference.grouped_matmul),
     "pallas": kernel.grouped_matmul,
     "interpret": functools.partial(kernel.grouped_matmul, interpret=True),
 }
@@ -28,11 +40,12 @@ def grouped_matmul(
     lhs_MK: jax.Array,
     rhs_ENK: jax.Array,
     group_sizes_E: jax.Array,
+    scale_M: jax.Array | None = None,
     *,
     preferred_element_type: jnp.dtype | None = None,
     implementation: str = "auto",
 ) -> jax.Array:
-    """out[m] = rhs[expert of row m] @ lhs[m]; rows behind the last group give zeros.
+    """out[m] = scale[m] * rhs[expert of row m] @ lhs[m]; rows behind the last group give zeros.
 
     Exact and dropless: any group sizes, empty ones and one that holds every row among them.
 
@@ -40,7 +53,8 @@ def grouped_matmul(
         lhs_MK: [M, K], rows sorted by expert.
         rhs_ENK: [E, N, K], the checkpoints' orientation, [out, in]; of the type of lhs or a wider one, which is rounded
             to that of lhs where it is read. Its gradient comes in its own type, unrounded.
-        group_sizes_E: int32 [E], rows of each expert; their sum is at most M.
+        group_sizes_E: int32 [E], rows of each expert; their sum is at most M; traced ones are cut to that.
+        scale_M: what each row of the result is multiplied by before it is rounded: its gate. None is 1.
         preferred_element_type: of the result; the type of lhs by default. Products accumulate in float32 (float64).
         implementation: "auto", "xla", "pallas" (on a GPU), "interpret" (the same kernels, slowly, anywhere) or
             "reference".
@@ -52,8 +66,12 @@ def grouped_matmul(
         ValueError: shapes or types that do not fit, or an implementation that does not exist.
     """
     _check("grouped_matmul", lhs_MK, rhs_ENK, group_sizes_E)
-    run = choose("grouped_matmul", implementation, _MATMUL)
-    out = run(jnp.asarray(lhs_MK), jnp.asarray(rhs_ENK), jnp.asarray(group_sizes_E))
+    if scale_M is not None and scale_M.shape != lhs_MK.shape[:1]:
+        raise ValueError(f"grouped_matmul: scale_M has shape {scale_M.shape}, expected {lhs_MK.shape[:1]}")
+    sizes_E = _checked("grouped_matmul", lhs_MK.shape[0], group_sizes_E)
+    run = choose("grouped_matmul", implementation, _MATMUL, kernel.unmet(lhs_MK))
+    scale_M = None if scale_M is None else jnp.asarray(scale_M)
+    out = run(jnp.asarray(lhs_MK), jnp.asarray(rhs_ENK), sizes_E, scale_M)
     return out.astype(lhs_MK.dtype if preferred_element_type is None else preferred_element_type)
 
 
@@ -79,8 +97,9 @@ def grouped_swiglu(
     _check("grouped_swiglu", lhs_MK, rhs_ENK, group_sizes_E)
     if rhs_ENK.shape[1] % 2:
         raise ValueError(f"grouped_swiglu: rhs {rhs_ENK.shape} has an odd number of rows, expected gate and up halves")
-    run = choose("grouped_swiglu", implementation, _SWIGLU)
-    return run(jnp.asarray(lhs_MK), jnp.asarray(rhs_ENK), jnp.asarray(group_sizes_E))
+    sizes_E = _checked("grouped_swiglu", lhs_MK.shape[0], group_sizes_E)
+    run = choose("grouped_swiglu", implementation, _SWIGLU, kernel.unmet(lhs_MK))
+    return run(jnp.asarray(lhs_MK), jnp.asarray(rhs_ENK), sizes_E)
 
 
 def _check(operation: str, lhs, rhs, sizes) -> None:
@@ -92,3 +111,17 @@ def _check(operation: str, lhs, rhs, sizes) -> None:
         )
     if jnp.promote_types(lhs.dtype, rhs.dtype) != rhs.dtype:
         raise ValueError(f"{operation}: rhs is {rhs.dtype}, expected the type of lhs, {lhs.dtype}, or a wider one")
+
+
+def _checked(operation: str, rows: int, sizes_E) -> jax.Array:
+    """The group sizes; where they are traced, and so not known, without what is below zero or beyond the rows."""
+    if isinstance(sizes_E, jax.core.Tracer):
+        stop_E = jnp.minimum(jnp.cumsum(jnp.maximum(sizes_E, 0)), rows)
+        return jnp.diff(stop_E, prepend=0).astype(sizes_E.dtype)
+    found = np.asarray(sizes_E)
+    if (found < 0).any() or found.sum() > rows:
+        raise ValueError(
+            f"{operation}: group_sizes {list(found.shape)} sum to {found.sum()}, the least is {found.min()}; expected "
+            f"none below 0 and no more than the {rows} rows of lhs"
+        )
+    return jnp.asarray(sizes_E)

@@ -23,27 +23,37 @@ from jax import lax
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton
 
-from kernels_pallas.call import call, dot, within
+from kernels_pallas.call import by_platform, call, dot, within
 from kernels_pallas.grouped_matmul.reference import swiglu
 from kernels_pallas.grouped_matmul.tiles import Tiles, schedule, tiles_for
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
-def grouped_matmul(lhs_MK, rhs_ENK, group_sizes_E, interpret: bool = False, tiles: Tiles | None = None):
+def unmet(lhs_MK) -> str | None:
+    """What the compiled kernels cannot take."""
+    return "operands of float64" if lhs_MK.dtype == jnp.float64 else None
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5))
+def grouped_matmul(lhs_MK, rhs_ENK, group_sizes_E, scale_M=None, interpret: bool = False, tiles: Tiles | None = None):
     """See `api.grouped_matmul`; returns the exact type. `tiles`: of all three kernels, `tiles_for` by default."""
-    return _product(lhs_MK, rhs_ENK, group_sizes_E, interpret, tiles, transposed=True)
+    return _product(lhs_MK, rhs_ENK, group_sizes_E, interpret, tiles, transposed=True, scale_M=scale_M)
 
 
-def _forward(lhs_MK, rhs_ENK, group_sizes_E, interpret, tiles):
-    return grouped_matmul(lhs_MK, rhs_ENK, group_sizes_E, interpret, tiles), (lhs_MK, rhs_ENK, group_sizes_E)
+def _forward(lhs_MK, rhs_ENK, group_sizes_E, scale_M, interpret, tiles):
+    arguments = (lhs_MK, rhs_ENK, group_sizes_E, scale_M)
+    return grouped_matmul(*arguments, interpret, tiles), arguments
 
 
 def _backward(interpret, tiles, saved, g_MN):
-    lhs_MK, rhs_ENK, group_sizes_E = saved
-    g_MN = g_MN.astype(lhs_MK.dtype)
-    d_lhs = _product(g_MN, rhs_ENK, group_sizes_E, interpret, tiles, transposed=False).astype(lhs_MK.dtype)
-    d_rhs = _outer(g_MN, lhs_MK, group_sizes_E, interpret, tiles).astype(rhs_ENK.dtype)
-    return d_lhs, d_rhs, np.zeros(group_sizes_E.shape, jax.dtypes.float0)
+    """The gradient of a row's scale is g times the row before it: (g rhs) lhs, without that row."""
+    lhs_MK, rhs_ENK, group_sizes_E, scale_M = saved
+    d_lhs = _product(g_MN.astype(lhs_MK.dtype), rhs_ENK, group_sizes_E, interpret, tiles, transposed=False)
+    d_scale = None
+    if scale_M is not None:
+        d_scale = jnp.sum(d_lhs * lhs_MK.astype(d_lhs.dtype), -1).astype(scale_M.dtype)
+        d_lhs, g_MN = (x * scale_M[:, None].astype(d_lhs.dtype) for x in (d_lhs, g_MN))
+    d_rhs = _outer(g_MN.astype(lhs_MK.dtype), lhs_MK, group_sizes_E, interpret, tiles).astype(rhs_ENK.dtype)
+    return d_lhs.astype(lhs_MK.dtype), d_rhs, np.zeros(group_sizes_E.shape, jax.dtypes.float0), d_scale
 
 
 grouped_matmul.defvjp(_forward, _backward)
@@ -53,12 +63,16 @@ grouped_matmul.defvjp(_forward, _backward)
 def grouped_swiglu(lhs_MK, rhs_ENK, group_sizes_E, interpret: bool = False, tiles: Tiles | None = None):
     """See `api.grouped_swiglu`. The backward pass computes the halves, [M, N], once more instead of storing them."""
     (M, depth), (E, N, _) = lhs_MK.shape, rhs_ENK.shape
-    t = tiles or tiles_for(M, E, lhs_MK.dtype)
-    plan = schedule(group_sizes_E, M, t.rows)
-    grid = (plan.expert_X.shape[0], pl.cdiv(N // 2, t.columns // 2))
-    result = jax.ShapeDtypeStruct((M, N // 2), lhs_MK.dtype)
-    arrays = (*plan, lhs_MK, rhs_ENK)
-    return _call(_swiglu_kernel, "grouped_swiglu", grid, result, arrays, t, interpret, experts=E, depth=depth)
+
+    def run(t: Tiles, lhs_MK, rhs_ENK, group_sizes_E):
+        plan = schedule(group_sizes_E, M, t.rows)
+        grid = (plan.expert_X.shape[0], pl.cdiv(N // 2, t.columns // 2))
+        result = jax.ShapeDtypeStruct((M, N // 2), lhs_MK.dtype)
+        arrays = (*plan, lhs_MK, rhs_ENK)
+        return _call(_swiglu_kernel, "grouped_swiglu", grid, result, arrays, t, interpret, experts=E, depth=depth)
+
+    arrays = (lhs_MK, rhs_ENK, group_sizes_E)
+    return by_platform("grouped_swiglu", run, _choice(tiles, M, E, lhs_MK.dtype), arrays, interpret)
 
 
 def _swiglu_forward(lhs_MK, rhs_ENK, group_sizes_E, interpret, tiles):
@@ -69,28 +83,37 @@ def _swiglu_backward(interpret, tiles, saved, g_MF):
     lhs_MK, rhs_ENK, group_sizes_E = saved
     halves_MN = _product(lhs_MK, rhs_ENK, group_sizes_E, interpret, tiles, transposed=True)
     (d_halves_MN,) = jax.vjp(swiglu, halves_MN)[1](g_MF.astype(halves_MN.dtype))
-    return _backward(interpret, tiles, saved, d_halves_MN)
+    return _backward(interpret, tiles, (*saved, None), d_halves_MN)[:3]
 
 
 grouped_swiglu.defvjp(_swiglu_forward, _swiglu_backward)
 
 
-def _product(lhs, rhs_E, group_sizes_E, interpret, tiles: Tiles | None, transposed: bool):
-    """Every row times its expert's matrix, transposed or as it is; zeros behind the last group."""
+def _choice(tiles: Tiles | None, rows: int, experts: int, dtype):
+    return lambda platform: tiles or tiles_for(platform, rows, experts, dtype)
+
+
+def _product(lhs, rhs_E, group_sizes_E, interpret, tiles: Tiles | None, transposed: bool, scale_M=None):
+    """Every row times its expert's matrix, transposed or as it is, and its scale; zeros behind the last group."""
     (M, depth), (E, out_size, in_size) = lhs.shape, rhs_E.shape
     width = out_size if transposed else in_size
-    t = tiles or tiles_for(M, E, lhs.dtype)
-    plan = schedule(group_sizes_E, M, t.rows)
     name = "grouped_matmul" if transposed else "grouped_matmul_d_lhs"
-    grid = (plan.expert_X.shape[0], pl.cdiv(width, t.columns))
-    result = jax.ShapeDtypeStruct((M, width), _exact(lhs))
-    static = {"experts": E, "depth": depth, "transposed": transposed}
-    return _call(_product_kernel, name, grid, result, (*plan, lhs, rhs_E), t, interpret, **static)
+    exact = _exact(lhs)
+    scales = [] if scale_M is None else [scale_M.astype(exact)]
+
+    def run(t: Tiles, lhs, rhs_E, group_sizes_E, *scales):
+        plan = schedule(group_sizes_E, M, t.rows)
+        grid = (plan.expert_X.shape[0], pl.cdiv(width, t.columns))
+        result = jax.ShapeDtypeStruct((M, width), exact)
+        static = {"experts": E, "depth": depth, "transposed": transposed}
+        return _call(_product_kernel, name, grid, result, (*plan, lhs, rhs_E, *scales), t, interpret, **static)
+
+    arrays = (lhs, rhs_E, group_sizes_E, *scales)
+    return by_platform(name, run, _choice(tiles, M, E, lhs.dtype), arrays, interpret)
 
 
-def _product_kernel(
-    expert_ref, start_ref, stop_ref, lhs_ref, rhs_ref, out_ref, *, t: Tiles, experts, depth, transposed
-):
+def _product_kernel(expert_ref, start_ref, stop_ref, lhs_ref, rhs_ref, *rest, t: Tiles, experts, depth, transposed):
+    *scale_refs, out_ref = rest
     expert, start, stop = (ref[pl.program_id(0)] for ref in (expert_ref, start_ref, stop_ref))
     column = pl.program_id(1) * t.columns
     rows, columns = within(start, t.rows, stop), within(column, t.columns, out_ref.shape[1])
@@ -107,6 +130,8 @@ def _product_kernel(
 
     steps = _steps(expert, experts, start, stop, depth, t)
     total = lax.fori_loop(0, steps, step, jnp.zeros((t.rows, t.columns), out_ref.dtype))
+    for scale_ref in scale_refs:
+        total *= triton.load(scale_ref.at[pl.ds(start, t.rows)], mask=rows, other=0)[:, None]
     out = out_ref.at[pl.ds(start, t.rows), pl.ds(column, t.columns)]
     triton.store(out, total, mask=rows[:, None] & columns[None])
 
@@ -135,12 +160,16 @@ def _swiglu_kernel(expert_ref, start_ref, stop_ref, lhs_ref, rhs_ref, out_ref, *
 def _outer(g_MN, lhs_MK, group_sizes_E, interpret, tiles: Tiles | None):
     """d_rhs [E, N, K]: each expert's rows of g transposed times its rows of lhs; zeros for one without rows."""
     (M, N), K, E = g_MN.shape, lhs_MK.shape[1], group_sizes_E.shape[0]
-    t = tiles or tiles_for(M, E, lhs_MK.dtype)
-    stop_E = jnp.cumsum(group_sizes_E).astype(jnp.int32)
-    grid = (pl.cdiv(K, t.rows), pl.cdiv(N, t.columns), E)
-    result = jax.ShapeDtypeStruct((E, N, K), _exact(lhs_MK))
-    arrays = (stop_E - group_sizes_E.astype(jnp.int32), stop_E, g_MN, lhs_MK)
-    return _call(_outer_kernel, "grouped_matmul_d_rhs", grid, result, arrays, t, interpret)
+
+    def run(t: Tiles, g_MN, lhs_MK, group_sizes_E):
+        stop_E = jnp.cumsum(group_sizes_E).astype(jnp.int32)
+        grid = (pl.cdiv(K, t.rows), pl.cdiv(N, t.columns), E)
+        result = jax.ShapeDtypeStruct((E, N, K), _exact(lhs_MK))
+        arrays = (stop_E - group_sizes_E.astype(jnp.int32), stop_E, g_MN, lhs_MK)
+        return _call(_outer_kernel, "grouped_matmul_d_rhs", grid, result, arrays, t, interpret)
+
+    arrays = (g_MN, lhs_MK, group_sizes_E)
+    return by_platform("grouped_matmul", run, _choice(tiles, M, E, lhs_MK.dtype), arrays, interpret)
 
 
 def _outer_kernel(start_ref, stop_ref, g_ref, lhs_ref, out_ref, *, t: Tiles):

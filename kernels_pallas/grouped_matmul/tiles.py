@@ -28,17 +28,19 @@ class Tiles:
     num_stages: int = 2
 
 
-def tiles_for(rows: int, experts: int, dtype: jnp.dtype = jnp.bfloat16) -> Tiles:
+def tiles_for(platform: str, rows: int, experts: int, dtype: jnp.dtype = jnp.bfloat16) -> Tiles:
     """The largest tile whose rows an even share of tokens still fills; for decoding, the smallest that multiplies.
 
-    float32 operands take twice the LDS and registers: half the depth.
+    float32 operands take twice the LDS and registers: half the depth. gfx942 has 64 KB of LDS and 512 registers a lane
+    for waves of 64 lanes; sm_90 227 KB and 255 for warps of 32, so it takes more stages.
     """
     share, narrow = rows / experts, jnp.dtype(dtype).itemsize <= 2
+    stages = 2 if platform == "rocm" or not narrow else 3
     if share >= 128:
-        return Tiles(depth=64 if narrow else 32)
+        return Tiles(depth=64 if narrow else 32, num_stages=stages)
     if share >= 32:
-        return Tiles(rows=64, columns=128, depth=64 if narrow else 32, num_warps=4)
-    return Tiles(rows=16, columns=64, depth=128 if narrow else 64, num_warps=4)
+        return Tiles(rows=64, columns=128, depth=64 if narrow else 32, num_warps=4, num_stages=stages)
+    return Tiles(rows=16, columns=64, depth=128 if narrow else 64, num_warps=4, num_stages=stages)
 
 
 class Schedule(NamedTuple):

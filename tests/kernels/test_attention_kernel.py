@@ -11,12 +11,13 @@ from hypothesis import strategies as st
 from scipy.special import logsumexp
 
 from kernels_pallas.aot import lowered
+from kernels_pallas.choose import Unavailable
 from kernels_pallas.flash_attention import attention
 from kernels_pallas.flash_attention import kernel as kernels
 from kernels_pallas.flash_attention.reference import visible
-from kernels_pallas.flash_attention.tiles import Tiles, spans
+from kernels_pallas.flash_attention.tiles import Tiles, parts, spans
 from tests.kernels.compare import assert_as_exact_as_the_definition, assert_close_in_bfloat16, assert_same_function
-from tests.kernels.test_attention import DEFINITION, WINDOWS, cached, example, packed
+from tests.kernels.test_attention import DEFINITION, WINDOWS, attend, cached, example, packed
 
 TILES = Tiles(rows=16, keys=16)
 
@@ -42,6 +43,23 @@ def test_same_function_whatever_the_slots_hold(sizes, window, seed):
     with jax.enable_x64(True):
         arguments, cotangents = example(2, *sizes, 4, 2, 4, seed)
         assert_same_function(kernel(window), DEFINITION[window, False], arguments | cached(2, *sizes, seed), cotangents)
+
+
+@pytest.mark.parametrize("length, window", [(1, None), (1, 40), (3, None)])
+def test_long_caches_are_read_in_parts(length, window, x64):
+    """Of which some may hold nothing that can be seen."""
+    assert parts(programs=4, blocks=19) == 2
+    arguments, cotangents = example(2, length, 300, 4, 2, 4)
+    for seed in range(3):
+        place = cached(2, length, 300, seed)
+        assert_same_function(kernel(window), attend("reference", window), arguments | place, cotangents)
+
+
+@pytest.mark.parametrize(
+    "programs, blocks, expected", [(512, 128, 1), (2, 2048, 256), (64, 2048, 10), (2, 16, 2), (2, 9, 1)]
+)
+def test_parts_fill_the_gpu(programs, blocks, expected):
+    assert parts(programs, blocks) == expected
 
 
 def test_as_exact_as_the_definition():
@@ -111,5 +129,5 @@ def test_forward_and_backward_lower_for_gpus(platform):
 
 def test_sizes_that_a_gpu_cannot_take_are_named():
     arguments, _ = example(1, 5, 5, 3, 1, 8)
-    with pytest.raises(ValueError, match="powers of two, found heads of 8 in groups of 3"):
+    with pytest.raises(Unavailable, match="powers of two and heads from 16 on, found heads of 8 in groups of 3; 'xla'"):
         attention(*arguments.values(), *packed(1, 5).values(), implementation="pallas")

@@ -92,7 +92,7 @@ def whole(implementation, seed=0):
     return arguments, mix(implementation)(**jax.tree.map(jnp.asarray, arguments))
 
 
-@pytest.mark.parametrize("implementation", ["xla", "reference"])
+@pytest.mark.parametrize("implementation", ["xla", "reference", "interpret"])
 @pytest.mark.parametrize("cut", [1, 2, 5])
 def test_state_continues_a_sequence(cut, implementation, x64):
     """The last two inputs before a cut are all that the rest needs; with one token, one comes from the older state."""
@@ -105,7 +105,7 @@ def test_state_continues_a_sequence(cut, implementation, x64):
         np.testing.assert_allclose(a, b[:, cut:], atol=1e-12)
 
 
-@pytest.mark.parametrize("implementation", ["xla", "reference"])
+@pytest.mark.parametrize("implementation", ["xla", "reference", "interpret"])
 def test_lengths_and_temperature(implementation, x64):
     """Queries have length sqrt(H), keys that times their temperature as it is; rotation keeps lengths."""
     arguments, (q, k) = whole(implementation)
@@ -116,7 +116,7 @@ def test_lengths_and_temperature(implementation, x64):
     )
 
 
-@pytest.mark.parametrize("implementation", ["xla", "reference"])
+@pytest.mark.parametrize("implementation", ["xla", "reference", "interpret"])
 def test_before_the_first_token_lies_the_bias(implementation, x64):
     """Zeros go in before the first convolution only: the second one sees the first one's bias, not zero."""
     arguments, _ = example((1, 1, 2, 1, 4, 1))
@@ -130,7 +130,7 @@ def test_before_the_first_token_lies_the_bias(implementation, x64):
     np.testing.assert_allclose(q[0, 0, 0], 2 * y / np.linalg.norm(y), rtol=1e-12)
 
 
-@pytest.mark.parametrize("implementation", ["xla", "reference"])
+@pytest.mark.parametrize("implementation", ["xla", "reference", "interpret"])
 def test_zeros_give_zeros_and_finite_gradients(implementation):
     """What pads are made of: no length to divide by."""
     arguments, cotangents = example((1, 3, 2, 1, 4, 1))

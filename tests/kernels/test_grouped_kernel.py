@@ -22,7 +22,9 @@ OPERATIONS = ["grouped_matmul", "grouped_swiglu"]
 
 @functools.lru_cache
 def kernel(operation):
-    return lambda lhs, rhs, sizes: getattr(kernels, operation)(lhs, rhs, sizes, True, TILES)
+    if operation == "grouped_swiglu":
+        return lambda lhs, rhs, sizes: kernels.grouped_swiglu(lhs, rhs, sizes, True, TILES)
+    return lambda lhs, rhs, sizes, scale=None: kernels.grouped_matmul(lhs, rhs, sizes, scale, True, TILES)
 
 
 @functools.lru_cache
@@ -62,6 +64,26 @@ def test_same_function_whatever_the_groups(operation, sizes):
 def test_same_function_in_other_sizes(operation, rows, experts, K, N, x64):
     sizes = np.bincount(np.random.RandomState(rows).randint(0, experts + 1, rows), minlength=experts + 1)[:experts]
     assert_same_function(kernel(operation), definition(operation), *case(operation, sizes.tolist(), rows, K, N))
+
+
+def scaled_definition(lhs, rhs, sizes, scale):
+    return reference.grouped_matmul(lhs, rhs, sizes) * scale[:, None]
+
+
+@settings(max_examples=10)
+@given(group_sizes())
+def test_rows_times_their_scale(sizes):
+    """The gate of each row, in the product's kernel; rows behind the last group have one too."""
+    with jax.enable_x64(True):
+        arguments, cotangents = case("grouped_matmul", sizes)
+        arguments["scale"] = np.random.RandomState(1).uniform(-1, 1, M)
+        assert_same_function(kernel("grouped_matmul"), scaled_definition, arguments, cotangents)
+
+
+def test_scales_in_bfloat16():
+    arguments, cotangents = case("grouped_matmul", [70, 0, 9, 31, 2], rows=120, K=64, N=48)
+    arguments["scale"] = np.random.RandomState(1).uniform(0, 1, 120)
+    assert_close_in_bfloat16(kernel("grouped_matmul"), scaled_definition, arguments, cotangents)
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
@@ -110,9 +132,10 @@ def test_every_row_is_in_one_tile_of_its_expert(sizes):
     assert owners == [[expert] for expert in expected]
 
 
+@pytest.mark.parametrize("platform", ["rocm", "cuda"])
 @pytest.mark.parametrize("rows, expected", [(32768, 128), (1024, 64), (64, 16), (1, 16)])
-def test_tiles_follow_the_share_of_an_expert(rows, expected):
-    assert tiles_for(rows, 16).rows == expected
+def test_tiles_follow_the_share_of_an_expert(platform, rows, expected):
+    assert tiles_for(platform, rows, 16).rows == expected
 
 
 @pytest.mark.parametrize("platform", ["rocm", "cuda"])
@@ -128,6 +151,23 @@ def test_forward_and_backward_lower_for_gpus(platform, operation, count):
         jax.ShapeDtypeStruct((16,), jnp.int32),
     ]
     assert len(lowered((run, shapes), platform)) == count
+
+
+@pytest.mark.parametrize("implementation", ["xla", "reference", "interpret"])
+def test_sizes_that_do_not_fit_the_rows(implementation):
+    """Known ones are refused; traced ones are cut, so that no kernel leaves its arrays."""
+    lhs, rhs = jnp.ones((4, 3)), jnp.ones((2, 6, 3))
+    run = functools.partial(grouped_matmul, implementation=implementation)
+    for sizes in ([3, 2], [5, -1]):
+        with pytest.raises(ValueError, match=r"grouped_matmul: group_sizes \[2\] sum to \d.* 4 rows of lhs"):
+            run(lhs, rhs, np.array(sizes))
+    np.testing.assert_array_equal(jax.jit(run)(lhs, rhs, jnp.array([3, 99])), run(lhs, rhs, np.array([3, 1])))
+    np.testing.assert_array_equal(jax.jit(run)(lhs, rhs, jnp.array([-7, 3])), run(lhs, rhs, np.array([0, 3])))
+
+
+def test_a_scale_of_another_length_is_named():
+    with pytest.raises(ValueError, match=r"grouped_matmul: scale_M has shape \(3,\), expected \(4,\)"):
+        grouped_matmul(jnp.ones((4, 3)), jnp.ones((2, 6, 3)), np.array([1, 2]), jnp.ones(3))
 
 
 def test_an_odd_number_of_gate_and_up_rows_is_named():

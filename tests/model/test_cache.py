@@ -31,8 +31,8 @@ CAPACITY = 32
 WIDTHS = (1, 4, 9)  # 9 is wider than the window
 
 
-def execution(layout):
-    return Execution(dtype="float64", layout=layout)
+def execution(layout, **options):
+    return Execution(dtype="float64", layout=layout, **options)
 
 
 @functools.cache
@@ -46,8 +46,8 @@ def whole_rows():
 class Reader:
     """Feeds the rows to a model call by call, with random tokens and positions as padding."""
 
-    def __init__(self, layout="stacked", capacity=CAPACITY):
-        self.execution = execution(layout)
+    def __init__(self, layout="stacked", capacity=CAPACITY, **options):
+        self.execution = execution(layout, **options)
         self.cache = init_cache(CONFIG, self.execution, len(LENGTHS), capacity)
         self.done = np.zeros(len(LENGTHS), int)
         self.random = np.random.RandomState(9)
@@ -192,3 +192,11 @@ def test_only_the_last_or_no_logits():
     last = compiled(config, EXACT, "last")(variables, *batch).logits
     assert_close(last, np.stack([everything[0, 8], everything[1, 14], everything[2, 6]]), 1e-12)
     assert compiled(config, EXACT, "none")(variables, *batch).logits is None
+
+
+def test_on_the_kernels():
+    """A prompt, a part of one behind it, and single tokens, in interpret mode."""
+    reader = Reader(attention="interpret", cca="interpret", experts="interpret")
+    reader.call((9, 8, 2), 9)
+    reader.call((4, 0, 3), 4)
+    reader.finish()

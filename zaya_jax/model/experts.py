@@ -27,21 +27,25 @@ def apply_experts(
     gate_P1 = gate_BT.reshape(-1, 1)
     order = sort_by_expert(routes_P, config.num_experts)
     rows = take_sorted(x_PD.astype(execution.compute_dtype), order)
-    mlp = expert_mlp if isinstance(w["gate_up"], tuple) else _stacked_mlp
-    y_PD = unsort(mlp(execution, rows, w["gate_up"], w["down"], order.group_sizes_E), order) * gate_P1
+    arguments = (execution, rows, w["gate_up"], w["down"], order.group_sizes_E)
+    if isinstance(w["gate_up"], tuple):
+        y_PD = unsort(expert_mlp(*arguments), order) * gate_P1
+    else:
+        y_PD = unsort(_stacked_mlp(*arguments, take_sorted(gate_P1, order)[:, 0]), order)
     if config.skip_output == "identity":
         skipped = (routes_P == config.num_experts)[:, None]
         y_PD = jnp.where(skipped, gate_P1 * x_PD.astype(y_PD.dtype), y_PD)
     return y_PD.reshape(x_BTD.shape)
 
 
-def _stacked_mlp(execution: Execution, x_MD, gate_up_EXD, down_EDF, group_sizes_E):
-    """The experts' MLP as two grouped products, exact type."""
+def _stacked_mlp(execution: Execution, x_MD, gate_up_EXD, down_EDF, group_sizes_E, gate_M):
+    """The experts' MLP as two grouped products, times each row's gate, exact type."""
     hidden_MF = grouped_swiglu(x_MD, gate_up_EXD, group_sizes_E, implementation=execution.experts)
     return grouped_matmul(
         hidden_MF,
         down_EDF,
         group_sizes_E,
+        gate_M,
         preferred_element_type=execution.exact_dtype,
         implementation=execution.experts,
     )

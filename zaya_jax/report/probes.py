@@ -135,15 +135,15 @@ def _values(*shape: int) -> jax.Array:
 
 def _attention_case():
     index, segments = jnp.tile(jnp.arange(16), (2, 1)), jnp.ones((2, 16), jnp.int32)
-    return _values(2, 16, 4, 8), _values(2, 16, 2, 8), _values(2, 16, 2, 8), index, index, segments, segments
+    return _values(2, 16, 4, 16), _values(2, 16, 2, 16), _values(2, 16, 2, 16), index, index, segments, segments
 
 
 def _cca_case():
-    channels = 6 * 8  # four query heads and two key heads
+    channels = 6 * 64  # four query heads and two key heads
     weights = CCAWeights(
-        _values(channels, 1, 2), _values(channels), _values(channels, 8, 2), _values(channels), jnp.ones(2)
+        _values(channels, 1, 2), _values(channels), _values(channels, 64, 2), _values(channels), jnp.ones(2)
     )
-    angles, state = _values(2, 16, 2), jnp.zeros((2, 2, channels))
+    angles, state = _values(2, 16, 16), jnp.zeros((2, 2, channels))
     follows = jnp.tile(jnp.arange(16) % 9 > 0, (2, 1))  # two documents a row
     return _values(2, 16, channels), state, follows, jnp.cos(angles), jnp.sin(angles), weights
 
