@@ -1,0 +1,87 @@
+"""The report of `validate`: whatever a section does, the others run and the files are whole."""
+
+import json
+
+import pytest
+
+from experiments import validate_checks, validate_sections
+from experiments.validate_checks import Found
+from experiments.validate_sections import Report, check, run
+from zaya_jax.errors import UserError
+
+
+def fine(repeats):
+    yield Found("OK", f"{repeats} times", text="| a table |", data={"x": 1})
+
+
+def broken(repeats):
+    yield Found("OK", "until here")
+    raise RuntimeError("it broke\nand more")
+
+
+def absent(repeats):
+    yield Found("not run", "no GPU")
+
+
+@pytest.fixture
+def sections(monkeypatch):
+    monkeypatch.setattr(validate_sections, "SECTIONS", {"fine": fine, "broken": broken, "absent": absent})
+
+
+def test_what_breaks_a_section_is_a_line_of_it(sections, tmp_path):
+    report = Report()
+    lines = [line for name in ("broken", "fine", "absent") for line in run(name, report, 3)]
+    assert lines == [
+        "== broken",
+        "OK       until here",
+        "FAIL     RuntimeError: it broke",
+        "== fine",
+        "OK       3 times\n| a table |",
+        "== absent",
+        "not run  no GPU",
+    ]
+    assert report.failed
+    files = report.write(tmp_path / "new")
+    assert [file.name for file in files] == ["validation.json", "validation.md"]
+    found = json.loads(files[0].read_text())
+    assert found["fine"]["data"] == {"x": 1} and found["broken"]["rows"][1]["outcome"] == "FAIL"
+    text = files[1].read_text()
+    assert "| FAIL | RuntimeError: it broke |" in text and "| a table |" in text
+    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["validation.json", "validation.md"]
+
+
+def test_what_was_not_run_is_no_failure(sections):
+    report = Report()
+    list(run("absent", report, 1))
+    assert not report.failed
+
+
+def test_unknown_sections_are_named():
+    with pytest.raises(UserError, match=r"--sections.*expected.*kernels.*found.*speed"):
+        check(["kernels", "speed"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "check", [validate_checks.training, validate_checks.decoding, validate_checks.model_on_kernels]
+)
+def test_the_checks_pass(check):
+    found = list(check(1))
+    assert found and all(line.outcome == "OK" for line in found), found
+
+
+@pytest.mark.slow
+def test_kernels_pass():
+    *found, last = validate_checks.kernels(1)
+    assert len(found) == 36 and all(line.outcome == "OK" for line in found), found
+    assert last.outcome == "not run"
+
+
+def test_wrong_logits_fail(monkeypatch):
+    from tests.model import helpers
+
+    original = helpers.random_variables
+    monkeypatch.setattr(
+        helpers, "random_variables", lambda config, execution, seed: original(config, execution, 1 + seed)
+    )
+    assert next(validate_checks.goldens(1)).outcome == "FAIL"
