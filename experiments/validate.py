@@ -13,21 +13,22 @@ import sys
 
 from absl import flags
 
-from experiments import launch, validate_sections
+from experiments import launch
+from experiments.validation import sections
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("output", "validation", "The directory that the reports are written to.")
-flags.DEFINE_list("sections", list(validate_sections.SECTIONS), f"Of {', '.join(validate_sections.SECTIONS)}.")
+flags.DEFINE_list("sections", list(sections.SECTIONS), f"Of {', '.join(sections.SECTIONS)}.")
 flags.DEFINE_integer("repeats", 10, "Counted repetitions of the benchmark.", lower_bound=1)
 
 
 def main(_):
-    validate_sections.check(FLAGS.sections)
-    report = validate_sections.Report()
+    output, report = pathlib.Path(FLAGS.output), sections.Report()
+    sections.check(FLAGS.sections, output)
     for section in FLAGS.sections:
-        for line in validate_sections.run(section, report, FLAGS.repeats):
+        for line in sections.run(section, report, FLAGS.repeats):
             print(line, flush=True)
-    for file in report.write(pathlib.Path(FLAGS.output)):
+    for file in report.write(output):
         print(f"wrote {file}")
     sys.exit(1 if report.failed else 0)
 

@@ -9,8 +9,14 @@ registers.
 Limits: 64 rows and 32 keys of width 128 in bfloat16 are 4 * 64 * 32 * 128 operations on 16 KB of keys and values, 64 a
 byte, from L2 when tiles of one row of the batch run side by side. Registers decide the tile, not the 16 KB of LDS: the
 result, 64 x 128 in float32, and the scores take 232 of a lane's 512 on gfx942; 64 keys take 322, and in `_d_keys`, with
-two such results, spill, so it takes half the rows. One stage: the second product's operands wait for the first. These
-figures are the compiler's; no kernel of this file has run on an MI300X.
+two such results, spill, so it takes half the rows. sm_90, whose warps are half as wide, takes 128 x 64 with 8 of them.
+One stage: the second product's operands wait for the first.
+
+In a decoding step memory is the bound: 4 operations a key's channel for each of the group's 4 or 8 rows, 4 to 8 a byte.
+Where tiles are fewer than compute units, each takes a part of the keys that can be seen (`tiles.parts`), and the parts
+are joined by their log-sum-exp: 304 parts of one row's cache of 131,072 tokens. The tile is small, 156 registers, for
+three waves a SIMD to have keys under way. These figures are the compiler's; no kernel of this file has run on an
+MI300X.
 """
 
 from __future__ import annotations

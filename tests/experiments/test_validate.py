@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from experiments import validate_checks, validate_sections
-from experiments.validate_checks import Found
-from experiments.validate_sections import Report, check, run
+from experiments.validation import checks, sections
+from experiments.validation.checks import Found
+from experiments.validation.sections import Report, check, run
 from zaya_jax.errors import UserError
 
 
@@ -24,11 +24,11 @@ def absent(repeats):
 
 
 @pytest.fixture
-def sections(monkeypatch):
-    monkeypatch.setattr(validate_sections, "SECTIONS", {"fine": fine, "broken": broken, "absent": absent})
+def three(monkeypatch):
+    monkeypatch.setattr(sections, "SECTIONS", {"fine": fine, "broken": broken, "absent": absent})
 
 
-def test_what_breaks_a_section_is_a_line_of_it(sections, tmp_path):
+def test_what_breaks_a_section_is_a_line_of_it(three, tmp_path):
     report = Report()
     lines = [line for name in ("broken", "fine", "absent") for line in run(name, report, 3)]
     assert lines == [
@@ -41,6 +41,7 @@ def test_what_breaks_a_section_is_a_line_of_it(sections, tmp_path):
         "not run  no GPU",
     ]
     assert report.failed
+    check([], tmp_path / "new")
     files = report.write(tmp_path / "new")
     assert [file.name for file in files] == ["validation.json", "validation.md"]
     found = json.loads(files[0].read_text())
@@ -50,21 +51,25 @@ def test_what_breaks_a_section_is_a_line_of_it(sections, tmp_path):
     assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["validation.json", "validation.md"]
 
 
-def test_what_was_not_run_is_no_failure(sections):
+def test_what_was_not_run_is_no_failure(three):
     report = Report()
     list(run("absent", report, 1))
     assert not report.failed
 
 
-def test_unknown_sections_are_named():
+def test_unknown_sections_are_named(tmp_path):
     with pytest.raises(UserError, match=r"--sections.*expected.*kernels.*found.*speed"):
-        check(["kernels", "speed"])
+        check(["kernels", "speed"], tmp_path)
+
+
+def test_a_place_that_is_taken_is_named_before_anything_runs(tmp_path):
+    (tmp_path / "taken").write_text("")
+    with pytest.raises(UserError, match=r"--output=.*taken: no place for the reports"):
+        check(["kernels"], tmp_path / "taken")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "check", [validate_checks.training, validate_checks.decoding, validate_checks.model_on_kernels]
-)
+@pytest.mark.parametrize("check", [checks.training, checks.decoding, checks.model_on_kernels])
 def test_the_checks_pass(check):
     found = list(check(1))
     assert found and all(line.outcome == "OK" for line in found), found
@@ -72,7 +77,7 @@ def test_the_checks_pass(check):
 
 @pytest.mark.slow
 def test_kernels_pass():
-    *found, last = validate_checks.kernels(1)
+    *found, last = checks.kernels(1)
     assert len(found) == 36 and all(line.outcome == "OK" for line in found), found
     assert last.outcome == "not run"
 
@@ -84,4 +89,4 @@ def test_wrong_logits_fail(monkeypatch):
     monkeypatch.setattr(
         helpers, "random_variables", lambda config, execution, seed: original(config, execution, 1 + seed)
     )
-    assert next(validate_checks.goldens(1)).outcome == "FAIL"
+    assert next(checks.goldens(1)).outcome == "FAIL"

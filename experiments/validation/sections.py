@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from experiments import validate_checks as checks
+from experiments.validation import checks
 from zaya_jax.errors import mistake
 
 SECTIONS = {
@@ -37,7 +37,6 @@ class Report:
 
     def write(self, directory: pathlib.Path) -> list[pathlib.Path]:
         """validation.json and validation.md, each whole or not at all."""
-        directory.mkdir(parents=True, exist_ok=True)
         texts = {"validation.json": json.dumps(self.sections, indent=1) + "\n", "validation.md": self._markdown()}
         for name, text in texts.items():
             beside = directory / f".{name}.{os.getpid()}"
@@ -55,11 +54,16 @@ class Report:
         return "\n\n".join(parts) + "\n"
 
 
-def check(sections: list[str]) -> None:
-    """Refuses names that do not exist."""
+def check(sections: list[str], directory: pathlib.Path) -> None:
+    """Refuses names that do not exist, and makes the directory: before minutes of checks, not behind them."""
     for name in sections:
         if name not in SECTIONS:
             raise mistake("unknown name", where="--sections", expected=", ".join(SECTIONS), found=name)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        where = f"--output={directory}"
+        raise mistake("no place for the reports", where=where, expected="a directory", found=error.strerror) from None
 
 
 def run(name: str, report: Report, repeats: int) -> Iterator[str]:

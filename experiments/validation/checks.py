@@ -15,7 +15,7 @@ import numpy as np
 
 from zaya_jax.model import Execution, ModelConfig, Rope, Zaya
 
-GOLDENS = pathlib.Path(__file__).parent.parent / "tests" / "parity" / "goldens"
+GOLDENS = pathlib.Path(__file__).parents[2] / "tests" / "parity" / "goldens"
 TRAINING_STEPS = 30
 
 
