@@ -15,6 +15,7 @@ leave registers for more tiles. These figures are the compiler's; no kernel of t
 from __future__ import annotations
 
 import functools
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -24,7 +25,6 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton
 
 from kernels_pallas.call import by_platform, call, dot, within
-from kernels_pallas.grouped_matmul.reference import swiglu
 from kernels_pallas.grouped_matmul.tiles import Tiles, schedule, tiles_for
 
 
@@ -61,18 +61,9 @@ grouped_matmul.defvjp(_forward, _backward)
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
 def grouped_swiglu(lhs_MK, rhs_ENK, group_sizes_E, interpret: bool = False, tiles: Tiles | None = None):
-    """See `api.grouped_swiglu`. The backward pass computes the halves, [M, N], once more instead of storing them."""
-    (M, depth), (E, N, _) = lhs_MK.shape, rhs_ENK.shape
-
-    def run(t: Tiles, lhs_MK, rhs_ENK, group_sizes_E):
-        plan = schedule(group_sizes_E, M, t.rows)
-        grid = (plan.expert_X.shape[0], pl.cdiv(N // 2, t.columns // 2))
-        result = jax.ShapeDtypeStruct((M, N // 2), lhs_MK.dtype)
-        arrays = (*plan, lhs_MK, rhs_ENK)
-        return _call(_swiglu_kernel, "grouped_swiglu", grid, result, arrays, t, interpret, experts=E, depth=depth)
-
-    arrays = (lhs_MK, rhs_ENK, group_sizes_E)
-    return by_platform("grouped_swiglu", run, _choice(tiles, M, E, lhs_MK.dtype), arrays, interpret)
+    """See `api.grouped_swiglu`. The backward pass computes gate and up once more instead of storing them."""
+    width = rhs_ENK.shape[1] // 2
+    return _gated(_swiglu_kernel, "grouped_swiglu", width, (lhs_MK, rhs_ENK, group_sizes_E), interpret, tiles)
 
 
 def _swiglu_forward(lhs_MK, rhs_ENK, group_sizes_E, interpret, tiles):
@@ -80,9 +71,8 @@ def _swiglu_forward(lhs_MK, rhs_ENK, group_sizes_E, interpret, tiles):
 
 
 def _swiglu_backward(interpret, tiles, saved, g_MF):
-    lhs_MK, rhs_ENK, group_sizes_E = saved
-    halves_MN = _product(lhs_MK, rhs_ENK, group_sizes_E, interpret, tiles, transposed=True)
-    (d_halves_MN,) = jax.vjp(swiglu, halves_MN)[1](g_MF.astype(halves_MN.dtype))
+    name, width = "grouped_swiglu_d_halves", saved[1].shape[1]
+    d_halves_MN = _gated(_d_halves_kernel, name, width, (*saved, g_MF.astype(saved[0].dtype)), interpret, tiles)
     return _backward(interpret, tiles, (*saved, None), d_halves_MN)[:3]
 
 
@@ -91,6 +81,19 @@ grouped_swiglu.defvjp(_swiglu_forward, _swiglu_backward)
 
 def _choice(tiles: Tiles | None, rows: int, experts: int, dtype):
     return lambda platform: tiles or tiles_for(platform, rows, experts, dtype)
+
+
+def _gated(kernel, name: str, width: int, arrays, interpret, tiles: Tiles | None):
+    """[M, width] of a kernel that computes gate and up, side by side, from lhs, rhs, group sizes and what follows."""
+    (M, depth), (E, N, _) = arrays[0].shape, arrays[1].shape
+
+    def run(t: Tiles, lhs_MK, rhs_ENK, group_sizes_E, *rest):
+        plan = schedule(group_sizes_E, M, t.rows)
+        grid = (plan.expert_X.shape[0], pl.cdiv(N // 2, t.columns // 2))
+        result = jax.ShapeDtypeStruct((M, width), lhs_MK.dtype)
+        return _call(kernel, name, grid, result, (*plan, lhs_MK, rhs_ENK, *rest), t, interpret, experts=E, depth=depth)
+
+    return by_platform(name, run, _choice(tiles, M, E, arrays[0].dtype), arrays, interpret)
 
 
 def _product(lhs, rhs_E, group_sizes_E, interpret, tiles: Tiles | None, transposed: bool, scale_M=None):
@@ -137,24 +140,64 @@ def _product_kernel(expert_ref, start_ref, stop_ref, lhs_ref, rhs_ref, *rest, t:
 
 
 def _swiglu_kernel(expert_ref, start_ref, stop_ref, lhs_ref, rhs_ref, out_ref, *, t: Tiles, experts, depth):
-    """Two tiles of half the columns side by side: gate rows of the matrix, and the up rows that belong to them."""
+    place = _place(expert_ref, start_ref, stop_ref, t, out_ref.shape[1])
+    gate, up = _gate_and_up(lhs_ref, rhs_ref, place, t, experts, depth)
+    _store(out_ref, place, place.column, gate * jax.nn.sigmoid(gate) * up)
+
+
+def _d_halves_kernel(expert_ref, start_ref, stop_ref, lhs_ref, rhs_ref, g_ref, out_ref, *, t: Tiles, experts, depth):
+    """The gradients of gate and up, computed once more, from that of silu(gate) * up."""
+    width = g_ref.shape[1]
+    place = _place(expert_ref, start_ref, stop_ref, t, width)
+    gate, up = _gate_and_up(lhs_ref, rhs_ref, place, t, experts, depth)
+    at = g_ref.at[pl.ds(place.start, t.rows), pl.ds(place.column, t.columns // 2)]
+    g = _load(at, place.rows, place.columns).astype(gate.dtype)
+    some = jax.nn.sigmoid(gate)
+    _store(out_ref, place, place.column, g * up * some * (1 + gate * (1 - some)))
+    _store(out_ref, place, width + place.column, g * gate * some)
+
+
+class _Place(NamedTuple):
+    """A tile of half the columns: its expert and rows, its first column of `width`, and what there is of both."""
+
+    expert: jax.Array
+    start: jax.Array
+    stop: jax.Array
+    column: jax.Array
+    rows: jax.Array
+    columns: jax.Array
+    width: int
+
+
+def _place(expert_ref, start_ref, stop_ref, t: Tiles, width: int) -> _Place:
     expert, start, stop = (ref[pl.program_id(0)] for ref in (expert_ref, start_ref, stop_ref))
-    half, width = t.columns // 2, out_ref.shape[1]
-    column = pl.program_id(1) * half
-    rows, columns = within(start, t.rows, stop), within(column, half, width)
+    column = pl.program_id(1) * (t.columns // 2)
+    rows, columns = within(start, t.rows, stop), within(column, t.columns // 2, width)
+    return _Place(expert, start, stop, column, rows, columns, width)
+
+
+def _gate_and_up(lhs_ref, rhs_ref, place: _Place, t: Tiles, experts: int, depth: int):
+    """Two tiles of half the columns: gate rows of the matrix, and the up rows that belong to them."""
+    half = t.columns // 2
 
     def step(i, totals):
         first = i * t.depth
         inner = within(first, t.depth, depth)
-        x = _load(lhs_ref.at[pl.ds(start, t.rows), pl.ds(first, t.depth)], rows, inner)
-        gate = _load(rhs_ref.at[expert, pl.ds(column, half), pl.ds(first, t.depth)], columns, inner)
-        up = _load(rhs_ref.at[expert, pl.ds(width + column, half), pl.ds(first, t.depth)], columns, inner)
-        return tuple(total + dot(x, w.astype(x.dtype), trans_b=True) for total, w in zip(totals, (gate, up)))
+        x = _load(lhs_ref.at[pl.ds(place.start, t.rows), pl.ds(first, t.depth)], place.rows, inner)
 
-    zeros = jnp.zeros((t.rows, half), _exact(out_ref))
-    gated, ups = lax.fori_loop(0, _steps(expert, experts, start, stop, depth, t), step, (zeros, zeros))
-    out = out_ref.at[pl.ds(start, t.rows), pl.ds(column, half)]
-    triton.store(out, (gated * jax.nn.sigmoid(gated) * ups).astype(out_ref.dtype), mask=rows[:, None] & columns[None])
+        def matrix(row):
+            return _load(rhs_ref.at[place.expert, pl.ds(row, half), pl.ds(first, t.depth)], place.columns, inner)
+
+        halves = matrix(place.column), matrix(place.width + place.column)
+        return tuple(total + dot(x, w.astype(x.dtype), trans_b=True) for total, w in zip(totals, halves))
+
+    zeros = jnp.zeros((t.rows, half), _exact(lhs_ref))
+    return lax.fori_loop(0, _steps(place.expert, experts, place.start, place.stop, depth, t), step, (zeros, zeros))
+
+
+def _store(ref, place: _Place, column, x) -> None:
+    at = ref.at[pl.ds(place.start, x.shape[0]), pl.ds(column, x.shape[1])]
+    triton.store(at, x.astype(ref.dtype), mask=place.rows[:, None] & place.columns[None])
 
 
 def _outer(g_MN, lhs_MK, group_sizes_E, interpret, tiles: Tiles | None):

@@ -54,7 +54,7 @@ def test_kernels_are_found_in_a_lowered_program():
         kernels = aot.lowered(case, platform)
         assert [kernel.name for kernel in kernels] == [
             "grouped_swiglu",
-            "grouped_matmul",
+            "grouped_swiglu_d_halves",
             "grouped_matmul_d_lhs",
             "grouped_matmul_d_rhs",
         ]

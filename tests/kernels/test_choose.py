@@ -62,5 +62,4 @@ def test_kernels_on_a_cpu_are_refused_by_name(operation):
     ):
         with pytest.raises(ValueError, match="'pallas' runs on a GPU only; elsewhere take 'xla'") as caught:
             jax.jit(function)(*given)
-        # The gradient of the gated product begins with its plain one.
-        assert str(caught.value).startswith(operation.__name__.removesuffix("swiglu"))
+        assert str(caught.value).startswith(operation.__name__)
