@@ -133,7 +133,9 @@ def build(cache: pathlib.Path = pathlib.Path(".cache/rocm")) -> pathlib.Path:
         return directory
     if missing := [tool for tool in TOOLS if shutil.which(tool) is None]:
         fix = "install it (Debian: apt install gcc binutils)"
-        raise mistake("a tool that makes stand-ins for ROCm is missing", expected=", ".join(TOOLS), found=missing, fix=fix)
+        raise mistake(
+            "a tool that makes stand-ins for ROCm is missing", expected=", ".join(TOOLS), found=missing, fix=fix
+        )
     objects = [main, *sorted(main.parents[2].glob("jax_rocm7_plugin/*.so"))]
     directory.parent.mkdir(parents=True, exist_ok=True)
     beside = pathlib.Path(tempfile.mkdtemp(dir=directory.parent))

@@ -99,7 +99,7 @@ def test_without_a_mesh_it_is_a_plain_call():
 
 
 def test_rows_that_do_not_divide_are_refused():
-    with pytest.raises(UserError, match="the batch does not divide evenly; expected a multiple of 8.*; found 6"):
+    with pytest.raises(UserError, match=r"the batch does not divide evenly; expected a multiple of 8.*; found 6"):
         each_device(abstract_mesh(fsdp=8), lambda rows, weights: rows, jnp.zeros((6, 2)), ())
 
 

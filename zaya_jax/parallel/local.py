@@ -52,7 +52,7 @@ def each_device(mesh: Mesh | None, function: Callable[[Any, Any], Any], rows: An
 
 
 def spread(mesh: Mesh | None, x: jax.Array) -> jax.Array:
-    """x, its rows spread over the devices. Otherwise XLA may let a stored weight's layout decide that of activations."""
+    """x, its rows spread over the devices. Left alone, XLA may let the way that a weight is stored decide it."""
     if batch_shards(mesh) == 1:
         return x
     _check(mesh, x)
