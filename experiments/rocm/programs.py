@@ -50,6 +50,7 @@ class Program:
     def name(self) -> str:
         """Unique, and speaks for itself."""
         size = f"{self.rows}_cache_{self.cache}" if self.task == "decode" else f"{self.rows}x{self.tokens}"
+        size += f"_{self.params}" if self.task == "experts" else ""
         return f"{self.task}_{size}" + (f"_on_{self.devices}" if self.devices > 1 else "")
 
     @property
@@ -70,6 +71,7 @@ ALL = (
     Program("decode", 64, cache=8192, devices=8),
     Program("train", 8, 4096, devices=8, params="float32"),
     Program("experts", 1, 32768, params="float32"),
+    Program("experts", 1, 32768, params="bfloat16"),
 )
 PROGRAMS = {program.name: program for program in ALL}
 

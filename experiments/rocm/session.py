@@ -29,7 +29,6 @@ def run(names: Iterable[str], output: str, committed: str, update: bool, keep: s
     """
     programs = [_known(name) for name in names] or list(PROGRAMS.values())
     before = {} if update else _read(pathlib.Path(committed))
-    jax.config.update("jax_enable_compilation_cache", False)  # the seconds are the compiler's, not a file's
     found: dict[Program, Figures] = {}
     failures = 0
     for program in programs:

@@ -134,7 +134,10 @@ def build(cache: pathlib.Path = pathlib.Path(".cache/rocm")) -> pathlib.Path:
     if missing := [tool for tool in TOOLS if shutil.which(tool) is None]:
         fix = "install it (Debian: apt install gcc binutils)"
         raise mistake(
-            "a tool that makes stand-ins for ROCm is missing", expected=", ".join(TOOLS), found=missing, fix=fix
+            "a tool that makes stand-ins for ROCm is missing",
+            expected=", ".join(TOOLS),
+            found=", ".join(missing),
+            fix=fix,
         )
     objects = [main, *sorted(main.parents[2].glob("jax_rocm7_plugin/*.so"))]
     directory.parent.mkdir(parents=True, exist_ok=True)

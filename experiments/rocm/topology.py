@@ -58,5 +58,6 @@ def _load() -> None:
     log.setLevel(logging.CRITICAL)
     jax.devices()
     log.setLevel(before)
+    jax.config.update("jax_enable_compilation_cache", False)  # the seconds shall be the compiler's, not a file's
     # Below every other platform: it shall compile, and never be the default.
     xla_bridge.register_plugin("rocm", priority=-500, library_path=str(stand_ins.plugin()), options={})

@@ -85,7 +85,7 @@ def init_state(trainer: Trainer, key: jax.Array) -> TrainState:
 @functools.partial(jax.jit, static_argnums=0)
 def start_from(trainer: Trainer, variables: Variables) -> TrainState:
     """A copy of stacked variables of the exact type, a checkpoint's for instance, and empty optimizer memories."""
-    update, balance = optimizers(trainer)
+    update, balance = _optimizers(trainer)
     params, biases = variables["params"], variables["balance"]
     return TrainState(params, biases, update.init(params), balance.init(biases))
 
@@ -98,7 +98,7 @@ def train_step(
     (loss, counts_LC), gradients = jax.value_and_grad(_mean_loss, argnums=1, has_aux=True)(
         trainer, state.params, state.balance, batch
     )
-    update, balance = optimizers(trainer)
+    update, balance = _optimizers(trainer)
     updates, optimizer_state = update.update(gradients, state.optimizer, state.params)
     updates = jax.tree.map(lambda u: u * learning_rate, updates)
     push = balance_tree(trainer.model, "stacked", balance_gradient(counts_LC))
@@ -134,6 +134,5 @@ def _mean_loss(trainer: Trainer, params: Any, balance: Any, batch: Batch) -> tup
     return total / jnp.maximum(count, 1), outputs.router_counts_LC
 
 
-def optimizers(trainer: Trainer) -> tuple[optax.GradientTransformation, optax.GradientTransformation]:
-    """Of the parameters and of the router biases."""
+def _optimizers(trainer: Trainer) -> tuple[optax.GradientTransformation, optax.GradientTransformation]:
     return optimizer(trainer.optimizer, trainer.model, "stacked"), balancer(trainer.balance_rate)
