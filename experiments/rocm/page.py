@@ -41,6 +41,9 @@ _PROOF = """\
   fusions; no kernel on 8 MI300Xs reads more rows than its device's. Each would make the command fail. Where 4,096
   tokens meet the 4,096 gate and up rows of an expert, shapes alone cannot tell [experts, tokens, width] from the
   weights: there the finding rests on the same code with 32,768 tokens.
+- The loop over layers copies each layer's experts, and its part of the cache, out of the stacked arrays before a kernel
+  reads them (`loop_dynamic_slice_fusion` in what `--keep` writes): a custom call takes whole operands only. Decoding,
+  which needs few experts a step, pays for all of them.
 - FSDP gathers each layer's weights for every call: right for training and long prefills, not how one would decode.
 """
 

@@ -114,3 +114,8 @@ def test_a_mesh_of_one_device_changes_nothing():
     variables = random_variables(config, Execution())
     plain, meshed = (Zaya(config, Execution(mesh=m)).apply(variables, *batch).logits for m in (None, make_mesh()))
     assert (plain == meshed).all()
+
+
+def test_a_mesh_needs_its_axes():
+    with pytest.raises(UserError, match=r"Execution\.mesh: no such mesh; expected None or a mesh with the axes data"):
+        Execution(mesh=jax.make_mesh((1,), ("x",), axis_types=(jax.sharding.AxisType.Auto,)))

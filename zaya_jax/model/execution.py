@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from zaya_jax.errors import mistake
+from zaya_jax.parallel import AXES
 
 Layout = Literal["stacked", "unstacked"]
 Implementation = Literal["auto", "xla", "pallas", "interpret", "reference"]
@@ -47,6 +48,11 @@ class Execution:
             value = getattr(self, name)
             if value not in choices:
                 raise mistake("unknown choice", where=f"Execution.{name}", expected=choices, found=repr(value))
+        axes = getattr(self.mesh, "axis_names", ()) if self.mesh is not None else AXES
+        if set(axes) != set(AXES):
+            expected = f"None or a mesh with the axes {', '.join(AXES)}"
+            fix = "parallel.make_mesh makes one"
+            raise mistake("no such mesh", where="Execution.mesh", expected=expected, found=repr(self.mesh), fix=fix)
 
     @property
     def compute_dtype(self) -> jnp.dtype:
