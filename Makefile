@@ -18,7 +18,7 @@ export JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES ?= -1
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run test test-slow test-parity kernels-aot lint format benchmark-cpu constraints clean
+.PHONY: help run test test-slow test-parity kernels-aot rocm-aot lint format benchmark-cpu constraints clean
 
 help:  ## show these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' Makefile
@@ -37,6 +37,9 @@ test-parity: $(INSTALLED_TORCH)  ## comparisons with transformers on fresh rando
 
 kernels-aot: .venv-aot/.installed  ## compile the kernels for MI300X and H100, and judge the code (installs triton)
 	.venv-aot/bin/python -m kernels_pallas.aot $(ARGS)
+
+rocm-aot: .venv-rocm/.installed  ## compile the whole ZAYA1-8B for MI300X without one, and judge it (installs XLA:ROCm)
+	.venv-rocm/bin/python -m experiments.rocm_aot $(ARGS)
 
 lint: $(INSTALLED)  ## ruff and the import arrows
 	$(BIN)/python -m ruff check .
@@ -77,6 +80,14 @@ $(INSTALLED_TORCH): $(INSTALLED)
 .venv-aot/.installed: setup.py constraints.txt | $(BIN)/pip
 	$(BIN)/python -m venv .venv-aot
 	.venv-aot/bin/python -m pip install -c constraints.txt -e ".[aot]"
+	@touch $@
+
+# XLA:ROCm is 1.1 GB, and its plugin would announce itself to every program. The stand-ins for ROCm need a C compiler.
+.venv-rocm/.installed: setup.py constraints.txt | $(BIN)/pip
+	@for tool in gcc readelf nm; do command -v $$tool >/dev/null \
+		|| $(call fail,$$tool is not here: rocm-aot builds stand-ins for ROCm (Debian: apt install gcc binutils)); done
+	$(BIN)/python -m venv .venv-rocm
+	.venv-rocm/bin/python -m pip install -c constraints.txt -e ".[rocm]"
 	@touch $@
 
 # torch alone and first: its index would otherwise be asked for every package.

@@ -12,6 +12,7 @@ from zaya_jax.model.cache import LayerCache, compact, conv_state, last_real, rin
 from zaya_jax.model.config import LayerType, ModelConfig
 from zaya_jax.model.execution import Execution
 from zaya_jax.model.layers import dense, rotary_angles, shift
+from zaya_jax.parallel import each_device
 
 
 def attend(
@@ -42,9 +43,12 @@ def attend(
     assert u_BTU.shape[-1] == q_size + config.num_kv_heads * config.head_dim
     cos, sin = rotary_angles(inputs.positions_BT, config.rope(layer_type), config.head_dim, execution.exact_dtype)
     mix_weights = CCAWeights(*(w[name] for name in CCAWeights._fields))
-    q_BTNH, k_BTKH = cca_mix(
-        u_BTU, past.conv_B2U, inputs.follows_BT, cos, sin, mix_weights, implementation=execution.cca
-    )
+
+    def mix(rows, weights):
+        return cca_mix(*rows, weights, implementation=execution.cca)
+
+    rows = (u_BTU, past.conv_B2U, inputs.follows_BT, cos, sin)
+    q_BTNH, k_BTKH = each_device(execution.mesh, mix, rows, mix_weights)
     v_BTKH, delayed_BTX = _values(config, execution, w, x_BTD, past, inputs.follows_BT)
 
     out, k_BSKH, v_BSKH = _attend(config, execution, layer_type, q_BTNH, k_BTKH, v_BTKH, inputs, cache)
@@ -104,10 +108,11 @@ def _attend(config, execution, layer_type, q_BTNH, k_BTKH, v_BTKH, inputs, cache
 
 
 def _runner(execution: Execution, window: int | None, aligned: bool):
-    def run(*args):
-        return attention(*args, window=window, aligned=aligned, implementation=execution.attention)
+    def local(rows, weights):
+        del weights  # there are none
+        return attention(*rows, window=window, aligned=aligned, implementation=execution.attention)
 
-    return run
+    return lambda *rows: each_device(execution.mesh, local, rows, ())
 
 
 def _stored(slots: int, length_B: jax.Array) -> tuple[jax.Array, jax.Array]:

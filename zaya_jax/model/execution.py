@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 from typing import Literal
 
+import jax
 import jax.numpy as jnp
 
 from zaya_jax.errors import mistake
+from zaya_jax.parallel import AXES
 
 Layout = Literal["stacked", "unstacked"]
 Implementation = Literal["auto", "xla", "pallas", "interpret", "reference"]
@@ -28,6 +30,8 @@ class Execution:
             (`model.programs`): the "whole" model, or one "layer"; "auto" decides by the number of experts.
         remat: what the backward pass recomputes: "none", "block" (everything inside a block), or "dots" (all but the
             results of matrix products without batch dimensions).
+        mesh: the devices that the rows of a batch are spread over (`parallel.local`); the batch must divide evenly.
+            None is one device.
     """
 
     dtype: Literal["float64", "float32", "bfloat16"] = "float32"
@@ -37,12 +41,18 @@ class Execution:
     experts: Implementation = "auto"
     programs: Literal["auto", "whole", "layer"] = "auto"
     remat: Literal["none", "block", "dots"] = "none"
+    mesh: jax.sharding.Mesh | None = None
 
     def __post_init__(self):
-        for field in dataclasses.fields(self):
-            value, choices = getattr(self, field.name), _CHOICES[field.name]
+        for name, choices in _CHOICES.items():
+            value = getattr(self, name)
             if value not in choices:
-                raise mistake("unknown choice", where=f"Execution.{field.name}", expected=choices, found=repr(value))
+                raise mistake("unknown choice", where=f"Execution.{name}", expected=choices, found=repr(value))
+        axes = getattr(self.mesh, "axis_names", ()) if self.mesh is not None else AXES
+        if set(axes) != set(AXES):
+            expected = f"None or a mesh with the axes {', '.join(AXES)}"
+            fix = "parallel.make_mesh makes one"
+            raise mistake("no such mesh", where="Execution.mesh", expected=expected, found=repr(self.mesh), fix=fix)
 
     @property
     def compute_dtype(self) -> jnp.dtype:

@@ -9,6 +9,7 @@ from kernels_pallas.grouped_matmul import grouped_matmul, grouped_swiglu, sort_b
 from zaya_jax.model.config import ModelConfig
 from zaya_jax.model.execution import Execution
 from zaya_jax.model.experts_unstacked import expert_mlp
+from zaya_jax.parallel import each_device
 
 
 def apply_experts(
@@ -22,13 +23,23 @@ def apply_experts(
     """gate * down(silu(gate half) * up half) of each token's expert, exact type.
 
     A token of the skip class gives zero, or gate * x if `config.skip_output` says so; padding (-1) gives zero.
+    On a mesh each device sorts and computes its own rows.
     """
+
+    def local(rows, matrices):
+        return _apply(config, execution, *matrices, *rows)
+
+    return each_device(execution.mesh, local, (x_BTD, routes_BT, gate_BT), (w["gate_up"], w["down"]))
+
+
+def _apply(config: ModelConfig, execution: Execution, gate_up, down, x_BTD, routes_BT, gate_BT) -> jax.Array:
+    """`apply_experts` of one device's rows."""
     x_PD, routes_P = x_BTD.reshape(-1, x_BTD.shape[-1]), routes_BT.reshape(-1)
     gate_P1 = gate_BT.reshape(-1, 1)
     order = sort_by_expert(routes_P, config.num_experts)
     rows = take_sorted(x_PD.astype(execution.compute_dtype), order)
-    arguments = (execution, rows, w["gate_up"], w["down"], order.group_sizes_E)
-    if isinstance(w["gate_up"], tuple):
+    arguments = (execution, rows, gate_up, down, order.group_sizes_E)
+    if isinstance(gate_up, tuple):
         y_PD = unsort(expert_mlp(*arguments), order) * gate_P1
     else:
         y_PD = unsort(_stacked_mlp(*arguments, take_sorted(gate_P1, order)[:, 0]), order)

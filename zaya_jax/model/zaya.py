@@ -25,6 +25,7 @@ from zaya_jax.model.layers import dense, follows, rms_norm, take_rows
 from zaya_jax.model.layout import Variables, initialize
 from zaya_jax.model.residual import join
 from zaya_jax.model.router import route
+from zaya_jax.parallel import spread
 
 Logits = Literal["all", "last", "none"]
 
@@ -144,6 +145,7 @@ def begin(
     exact = execution.exact_dtype
     embedded_BTD = take_rows(params["embedding"], tokens_BT).astype(exact)
     stream_BTD = (embedded_BTD + params["input_bias"].astype(exact)) * params["input_scale"].astype(exact)
+    stream_BTD = spread(execution.mesh, stream_BTD)
     placed = None if length_B is None else span(segments_BT, length_B)
     return stream_BTD, Inputs(positions_BT, segments_BT, follows(segments_BT), placed)
 

@@ -1,0 +1,1 @@
+"""What `experiments.rocm_aot` is made of: the model compiled by XLA:ROCm on a machine without ROCm."""
