@@ -27,9 +27,9 @@ flags.DEFINE_string("keep", None, "A directory for the compiled programs' text."
 
 def main(_):
     stand_ins.restart()
-    from experiments.rocm import session  # jax meets the compiler in the process that has the stand-ins
+    from experiments.rocm import compiling  # jax meets the compiler in the process that has the stand-ins
 
-    sys.exit(session.run(FLAGS.programs, FLAGS.output, FLAGS.committed, FLAGS.update, FLAGS.keep))
+    sys.exit(compiling.run(FLAGS.programs, FLAGS.output, FLAGS.committed, FLAGS.update, FLAGS.keep))
 
 
 if __name__ == "__main__":

@@ -62,7 +62,6 @@ def page(
             [
                 "program",
                 "MI300X",
-                "compiled in",
                 "arguments",
                 "outputs",
                 "of them in place",
@@ -99,7 +98,7 @@ def _name(program: Program) -> list[str]:
 
 def _memory(f: Figures) -> list[str]:
     sizes = (f.argument, f.output, f.aliased, f.temporary, f.peak)
-    return [f"{f.seconds:.0f} s", *(f"{size / 1e9:.2f}" for size in sizes)]
+    return [f"{size / 1e9:.2f}" for size in sizes]
 
 
 def _counts(counts: Mapping[str, int]) -> str:
@@ -124,9 +123,7 @@ def _layers(config: ModelConfig, found: Mapping[Program, Figures]) -> str:
     ]
     return (
         "## One layer's experts, forward and backward, on one MI300X\n\n"
-        f"MB (10^6 bytes). More than {checks.LIMIT} times the sum by hand makes the command fail for weights in\n"
-        "float32, which is what is trained. With bfloat16 the sum is smaller, and what the backward pass holds for a\n"
-        "while is not: gate and up of all tokens once more, in float32.\n\n"
+        f"MB (10^6 bytes). More than {checks.LIMIT} times the sum by hand makes the command fail.\n\n"
         + _table(head, [_layer(config, program, figures) for program, figures in found.items()])
     )
 
