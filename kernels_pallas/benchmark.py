@@ -24,13 +24,14 @@ import jax
 import jax.numpy as jnp
 
 from kernels_pallas.benchmark_cases import Case, cases
+from kernels_pallas.production import with_gradients
 
 _COLUMNS = ("pallas", "xla", "ragged_dot", "dot_product_attention")
 _INNER = 5  # calls a repetition waits for: starting one costs less then
 
 
 def main(arguments: list[str]) -> int:
-    """Exit code 0; 2 for names that do not exist."""
+    """Exit code 0; 1 if a kernel does not run on the GPU that is there; 2 for names that do not exist."""
     parser = argparse.ArgumentParser(prog="python -m kernels_pallas.benchmark", description=__doc__.partition("\n")[0])
     parser.add_argument("--only", default="", help="cases whose name contains this")
     parser.add_argument("--repeats", type=int, default=10, help="counted repetitions of each, after two that warm up")
@@ -44,19 +45,24 @@ def main(arguments: list[str]) -> int:
     print(table(found))
     if options.output:
         options.output.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    return 0
+    return 1 if failed_kernels(found) else 0
+
+
+def failed_kernels(found: dict) -> list[str]:
+    """Cases whose kernel does not run on the GPU that is there."""
+    return [name for name, row in found["cases"].items() if "pallas" in row["failed"]]
 
 
 def measure(chosen: dict[str, Case], repeats: int, gpu: bool) -> dict:
-    """The device, its ceilings, and of each case and direction seconds by rival (None: not run, or out of memory)."""
+    """The device, its ceilings, and of each case and direction seconds by rival, and which failed and why."""
     bandwidth, speed = ceilings(8192 if gpu else 512, repeats)
     rows = {}
     for name, case in chosen.items():
         for direction in ("forward", "backward")[: 1 + case.backward]:
-            seconds = _rivals(case, direction == "backward", repeats, gpu)
+            seconds, failed = _rivals(case, direction == "backward", repeats, gpu)
             factor = 3 if direction == "backward" else 1
             floor = factor * max(case.flops / speed, case.bytes / bandwidth)
-            rows[f"{name}/{direction}"] = {"seconds": seconds, "floor": floor}
+            rows[f"{name}/{direction}"] = {"seconds": seconds, "failed": failed, "floor": floor}
     device = jax.devices()[0]
     return {
         "device": device.device_kind,
@@ -78,32 +84,20 @@ def ceilings(size: int, repeats: int) -> tuple[float, float]:
     return 2 * x.nbytes / seconds["copy"], 2 * size**3 / seconds["product"]
 
 
-def _rivals(case: Case, backward: bool, repeats: int, gpu: bool) -> dict[str, float | None]:
+def _rivals(case: Case, backward: bool, repeats: int, gpu: bool) -> tuple[dict[str, float], dict[str, str]]:
+    """Seconds by rival, and why others have none: out of memory, for instance."""
     arguments = case.make()
     calls, failed = {}, {}
-    ours = {name: functools.partial(case.operation, implementation=name) for name in ("pallas", "xla")}
+    ours = {name: functools.partial(case.operation, implementation=name) for name in ("pallas", "xla")[not gpu :]}
     for name, function in (ours | case.others).items():
-        if name == "pallas" and not gpu:
-            failed[name] = None
-            continue
-        run = jax.jit(_both(function, case.floating) if backward else function)
+        run = jax.jit(with_gradients(function, case.floating) if backward else function)
         try:
             jax.block_until_ready(run(*arguments))
-        except (jax.errors.JaxRuntimeError, NotImplementedError) as error:
-            print(f"not run: {name}: {str(error).splitlines()[0]}", file=sys.stderr)
-            failed[name] = None
+        except (jax.errors.JaxRuntimeError, NotImplementedError, ValueError) as error:
+            failed[name] = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
             continue
         calls[name] = lambda run=run: run(*arguments)
-    return timed(calls, repeats) | failed
-
-
-def _both(function: Callable, floating: int) -> Callable:
-    def run(*arguments):
-        rest = arguments[floating:]
-        out, pull = jax.vjp(lambda *first: function(*first, *rest), *arguments[:floating])
-        return pull(out)
-
-    return run
+    return timed(calls, repeats), failed
 
 
 def timed(calls: dict[str, Callable], repeats: int) -> dict[str, float]:
@@ -129,11 +123,12 @@ def table(found: dict) -> str:
         "|---" * (len(_COLUMNS) + 3) + "|",
     ]
     for name, row in found["cases"].items():
-        seconds = row["seconds"]
-        cells = [f"{seconds[rival] * 1e3:.3f}" if seconds.get(rival) else "" for rival in _COLUMNS]
-        reached = f"{row['floor'] / seconds['pallas']:.0%}" if seconds.get("pallas") else "not run"
+        seconds, failed = row["seconds"], row["failed"]
+        cells = [f"{seconds[r] * 1e3:.3f}" if r in seconds else "failed" if r in failed else "" for r in _COLUMNS]
+        reached = f"{row['floor'] / seconds['pallas']:.0%}" if "pallas" in seconds else "not run"
         lines.append(f"| {name} | " + " | ".join(cells) + f" | {row['floor'] * 1e3:.3f} | {reached} |")
-    return "\n".join(lines)
+    reasons = [f"{name}: {r} failed: {why}" for name, row in found["cases"].items() for r, why in row["failed"].items()]
+    return "\n".join(lines + [""] * bool(reasons) + reasons)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from jax import lax
 from kernels_pallas.cca import CCAWeights, cca_mix
 from kernels_pallas.flash_attention import attention
 from kernels_pallas.grouped_matmul import grouped_matmul, grouped_swiglu
+from kernels_pallas.production import MODELS, Model
 
 Arguments = tuple[jax.Array, ...]
 
@@ -38,18 +39,6 @@ class Case(NamedTuple):
     backward: bool = True
 
 
-class Model(NamedTuple):
-    """Widths: hidden, expert, number of experts, query heads, key heads, of a head."""
-
-    D: int
-    F: int
-    E: int
-    N: int
-    K: int
-    H: int
-
-
-MODELS = {"8b": Model(2048, 2048, 16, 8, 2, 128), "74b": Model(4096, 4096, 24, 16, 2, 128)}
 SMALL = {"small": Model(64, 64, 4, 4, 2, 64)}
 
 

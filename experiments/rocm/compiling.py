@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
-import os
 import pathlib
 from collections.abc import Iterable
 
@@ -15,6 +14,7 @@ from experiments.rocm.figures import Figures, drift, measure
 from experiments.rocm.programs import CONFIG, PROGRAMS, Program, lower
 from experiments.rocm.topology import MEMORY
 from zaya_jax.errors import mistake
+from zaya_jax.sampling.files import replacement
 
 _PACKAGES = ("jax", "jaxlib", "jax-rocm7-pjrt", "jax-rocm7-plugin")
 
@@ -79,12 +79,7 @@ def _read(path: pathlib.Path) -> dict:
 
 
 def _write(path: str, text: str) -> None:
-    """Beside it first: a run that is interrupted leaves the old file."""
     target = pathlib.Path(path)
-    beside = target.with_name(f".{target.name}.{os.getpid()}")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with replacement(target) as beside:
         beside.write_text(text, encoding="utf-8")
-        beside.replace(target)
-    except OSError as error:
-        raise mistake("cannot be written", where=path, found=error.strerror) from None

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import pathlib
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -13,9 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from zaya_jax.model import Execution, ModelConfig, Rope, Zaya
+from zaya_jax.model import Execution, ModelConfig, Zaya
 
-GOLDENS = pathlib.Path(__file__).parents[2] / "tests" / "parity" / "goldens"
 TRAINING_STEPS = 30
 
 
@@ -136,19 +133,14 @@ def model_on_kernels(repeats: int) -> Iterator[Found]:
 def goldens(repeats: int) -> Iterator[Found]:
     """Logits that transformers computed, on weights that numpy draws."""
     del repeats
-    from tests.model.helpers import random_variables
+    from tests.parity.committed import FILES, read, weights
 
-    for path in sorted(GOLDENS.glob("*.npz")):
-        golden = dict(np.load(path))
-        fields = json.loads(str(golden["config"]))
-        ropes = {name: Rope(**fields[name]) for name in ("full_rope", "sliding_rope")}
-        config = ModelConfig(**fields | ropes | {"layer_types": tuple(fields["layer_types"])})
+    for path in FILES:
+        golden, config, batch = read(path)
         execution = Execution()
-        variables = random_variables(config, execution, int(golden["seed"]))
-        places = [jnp.asarray(golden[name]) for name in ("tokens", "positions", "segments")]
         with jax.default_matmul_precision("highest"):
-            out = jax.jit(Zaya(config, execution).apply)(variables, *places)
-        logits = np.asarray(out.logits)[golden["segments"] > 0]
+            out = jax.jit(Zaya(config, execution).apply)(weights(golden, config, execution), *batch)
+        logits = np.asarray(out.logits)[batch.real]
         yield _judged(f"{path.stem}: logits", _relative(logits, golden["logits"]), 2e-5)
 
 
@@ -205,11 +197,12 @@ def decoding(repeats: int) -> Iterator[Found]:
 
 def benchmark(repeats: int) -> Iterator[Found]:
     """The kernels' table."""
-    from kernels_pallas.benchmark import measure, table
+    from kernels_pallas.benchmark import failed_kernels, measure, table
     from kernels_pallas.benchmark_cases import cases
 
     gpu = jax.default_backend() == "gpu"
     found = measure(cases(small=not gpu), repeats, gpu)
-    outcome = "OK" if gpu else "not run"
+    if broken := failed_kernels(found):
+        yield Found("FAIL", f"kernels that do not run: {', '.join(broken)}")
     what = "kernels next to XLA" if gpu else "the kernels: this is no GPU; XLA in small shapes, to show that it runs"
-    yield Found(outcome, what, text=table(found), data=found)
+    yield Found("OK" if gpu else "not run", what, text=table(found), data=found)

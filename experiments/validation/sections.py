@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import pathlib
 import platform
 import time
@@ -13,6 +12,7 @@ from typing import Any
 
 from experiments.validation import checks
 from zaya_jax.errors import mistake
+from zaya_jax.sampling.files import replacement
 
 SECTIONS = {
     "machine": checks.machine,
@@ -39,9 +39,8 @@ class Report:
         """validation.json and validation.md, each whole or not at all."""
         texts = {"validation.json": json.dumps(self.sections, indent=1) + "\n", "validation.md": self._markdown()}
         for name, text in texts.items():
-            beside = directory / f".{name}.{os.getpid()}"
-            beside.write_text(text, encoding="utf-8")
-            beside.rename(directory / name)
+            with replacement(directory / name) as beside:
+                beside.write_text(text, encoding="utf-8")
         return [directory / name for name in texts]
 
     def _markdown(self) -> str:

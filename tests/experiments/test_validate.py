@@ -83,10 +83,11 @@ def test_kernels_pass():
 
 
 def test_wrong_logits_fail(monkeypatch):
-    from tests.model import helpers
+    from tests.parity import committed
 
-    original = helpers.random_variables
-    monkeypatch.setattr(
-        helpers, "random_variables", lambda config, execution, seed: original(config, execution, 1 + seed)
-    )
+    def doubled(path, read=committed.read):
+        golden, *rest = read(path)
+        return golden | {"logits": 2 * golden["logits"]}, *rest
+
+    monkeypatch.setattr(committed, "read", doubled)
     assert next(checks.goldens(1)).outcome == "FAIL"

@@ -5,10 +5,12 @@ import numpy as np
 import pytest
 
 from kernels_pallas import benchmark
-from kernels_pallas.benchmark_cases import MODELS, _routing, cases
+from kernels_pallas.benchmark_cases import _routing, cases
+from kernels_pallas.production import MODELS
 
-FORWARD = {"seconds": {"pallas": 2e-3, "xla": 4e-3, "ragged_dot": None}, "floor": 1e-3}
-CPU = {"seconds": {"pallas": None, "xla": 4e-3}, "floor": 1e-3}
+FORWARD = {"seconds": {"pallas": 2e-3, "xla": 4e-3}, "failed": {"ragged_dot": "JaxRuntimeError: memory"}, "floor": 1e-3}
+CPU = {"seconds": {"xla": 4e-3}, "failed": {}, "floor": 1e-3}
+BROKEN = {"seconds": {"xla": 4e-3}, "failed": {"pallas": "ValueError: no"}, "floor": 1e-3}
 
 
 def found(rows):
@@ -19,8 +21,26 @@ def found(rows):
 def test_the_table_tells_what_was_reached_and_what_was_not_run():
     lines = benchmark.table(found({"a/forward": FORWARD, "b/forward": CPU})).splitlines()
     assert lines[0] == "A GPU (gpu), jax 0.10.2: a copy 4,000 GB/s, bfloat16 product 900.0 TFLOP/s"
-    assert lines[-2] == "| a/forward | 2.000 | 4.000 |  |  | 1.000 | 50% |"
-    assert lines[-1] == "| b/forward |  | 4.000 |  |  | 1.000 | not run |"
+    assert lines[-4] == "| a/forward | 2.000 | 4.000 | failed |  | 1.000 | 50% |"
+    assert lines[-3] == "| b/forward |  | 4.000 |  |  | 1.000 | not run |"
+    assert lines[-1] == "a/forward: ragged_dot failed: JaxRuntimeError: memory"
+
+
+def test_a_kernel_that_does_not_run_is_a_failure_and_a_rival_is_not(monkeypatch, capsys):
+    assert benchmark.failed_kernels(found({"a": FORWARD, "b": CPU, "c": BROKEN})) == ["c"]
+    for rows, code in (({"a": FORWARD}, 0), ({"c": BROKEN}, 1)):
+        monkeypatch.setattr(benchmark, "measure", lambda *_, rows=rows: found(rows))
+        assert benchmark.main([]) == code
+    assert "c: pallas failed: ValueError: no" in capsys.readouterr().out
+
+
+def test_what_a_rival_cannot_compute_is_told(monkeypatch):
+    def broken(*_):
+        raise NotImplementedError("not this one\nnor that")
+
+    case = cases(small=True)["small/decode/gate_up"]._replace(others={"ragged_dot": broken})
+    seconds, failed = benchmark._rivals(case, backward=False, repeats=1, gpu=False)
+    assert set(seconds) == {"xla"} and failed == {"ragged_dot": "NotImplementedError: not this one"}
 
 
 def test_operations_of_the_production_shapes():

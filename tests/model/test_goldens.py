@@ -3,36 +3,15 @@
 The files were written by `tests/parity/make_goldens.py`; reading them needs no torch.
 """
 
-import json
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 from tests.model.generation import assert_same_choices, greedy
-from tests.model.helpers import LAYOUTS, Batch, compiled, random_tensors, random_variables
-from tests.parity.make_goldens import checksum
-from zaya_jax.model import Execution, ModelConfig, Rope
+from tests.model.helpers import LAYOUTS, compiled
+from tests.parity.committed import FILES, FOLDER, read, weights
+from zaya_jax.model import Execution
 
-FOLDER = Path(__file__).parent.parent / "parity" / "goldens"
-FILES = sorted(FOLDER.glob("*.npz"))
 TOLERANCE = 2e-5  # of the largest logit
-
-
-def read(path):
-    golden = dict(np.load(path))
-    fields = json.loads(str(golden["config"]))
-    ropes = {name: Rope(**fields[name]) for name in ("full_rope", "sliding_rope")}
-    config = ModelConfig(**fields | ropes | {"layer_types": tuple(fields["layer_types"])})
-    batch = Batch(golden["tokens"], golden["positions"], golden["segments"])
-    return golden, config, batch
-
-
-def weights(golden, config, execution):
-    seed = int(golden["seed"])
-    drawn = checksum(random_tensors(config, seed))
-    assert np.isclose(drawn, golden["checksum"], rtol=1e-9), "random_tensors draws other weights than the goldens had"
-    return random_variables(config, execution, seed)
 
 
 def test_there_are_goldens():
