@@ -45,6 +45,22 @@ def test_same_function_whatever_the_slots_hold(sizes, window, seed):
         assert_same_function(kernel(window), DEFINITION[window, False], arguments | cached(2, *sizes, seed), cotangents)
 
 
+@settings(max_examples=8)
+@given(
+    st.integers(1, 40), st.integers(0, 20), st.sampled_from([(4, 2), (3, 1), (8, 1)]), st.sampled_from([None, 1, 7]),
+    st.integers(0, 999),
+)  # fmt: skip
+def test_same_function_in_any_shape(length, past, heads, window, seed):
+    """Rows of documents, and new tokens behind cached ones: no length is a tile's."""
+    definition = attend("reference", window)
+    with jax.enable_x64(True):
+        arguments, cotangents = example(1, length, length, *heads, 4, seed)
+        assert_same_function(kernel(window), definition, arguments | packed(1, length, seed), cotangents)
+        arguments, cotangents = example(1, length, length + past, *heads, 4, seed)
+        place = cached(1, length, length + past, seed)
+        assert_same_function(kernel(window), definition, arguments | place, cotangents)
+
+
 @pytest.mark.parametrize("length, window", [(1, None), (1, 40), (3, None)])
 def test_long_caches_are_read_in_parts(length, window, x64):
     """Of which some may hold nothing that can be seen."""

@@ -48,6 +48,14 @@ def test_same_function_wherever_documents_begin(follows, seed):
         assert_same_function(KERNEL, DEFINITION, arguments, cotangents)
 
 
+@settings(max_examples=8)
+@given(st.integers(1, 3), st.integers(1, 40), st.sampled_from([(4, 2), (3, 1), (2, 2)]), st.integers(0, 999))
+def test_same_function_in_any_shape(batch, length, heads, seed):
+    """States, documents that begin anywhere, and no length a tile's; one token a row is another form of the kernel."""
+    with jax.enable_x64(True):
+        assert_same_function(KERNEL, DEFINITION, *example((batch, length, *heads, 4, 1), seed))
+
+
 def test_as_exact_as_the_definition():
     assert_as_exact_as_the_definition(KERNEL, DEFINITION, *example((2, 33, 8, 2, 16, 4)))
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import example as explicit
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from kernels_pallas.aot import lowered
 from kernels_pallas.grouped_matmul import grouped_matmul, grouped_swiglu, reference, xla
@@ -57,6 +58,16 @@ def test_swiglu_is_what_numpy_says(implementation, x64):
 def test_same_function_whatever_the_groups(operation, sizes):
     with jax.enable_x64(True):
         assert_same_function(kernel(operation), definition(operation), *case(operation, sizes))
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+@settings(max_examples=6)
+@given(st.lists(st.integers(0, 20), min_size=1, max_size=6), st.integers(0, 9), st.integers(1, 40), st.integers(1, 20))
+def test_same_function_in_any_shape(operation, sizes, behind, K, half):
+    """Groups of any size, rows behind them, widths that no tile divides."""
+    rows = max(sum(sizes) + behind, 1)
+    with jax.enable_x64(True):
+        assert_same_function(kernel(operation), definition(operation), *case(operation, sizes, rows, K, 2 * half))
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
