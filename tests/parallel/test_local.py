@@ -1,8 +1,6 @@
-"""A model whose rows are spread over devices is the same model: float64, 8 devices, in a process of their own."""
+"""How a batch is spread, and what is refused. (`test_composed.py` has what a spread model computes.)"""
 
 import dataclasses
-import subprocess
-import sys
 
 import jax
 import jax.numpy as jnp
@@ -11,71 +9,7 @@ import pytest
 from tests.model.helpers import FULL, lay_out, random_variables, small
 from zaya_jax.errors import UserError
 from zaya_jax.model import Execution, Zaya
-from zaya_jax.parallel import batch_shards, each_device, make_mesh, spread
-
-SHARDED = """
-import dataclasses, jax, jax.numpy as jnp, numpy as np
-from tests.model.helpers import FULL, SLIDING, assert_close, lay_out, quick_jit, random_variables, small
-from zaya_jax.model import Execution, Zaya, init_cache
-from zaya_jax.model.layout import build
-from zaya_jax.model.sharding import slot_sharding
-from zaya_jax.parallel import make_mesh
-
-config = small({types})
-rows = [[7, -2, 5], [-3, 11], [14], [1, 1, 1, 1], [-14], [5], [-6, 8], [13, -1]]
-batch = lay_out(config, rows)
-weight = np.random.RandomState(5).standard_normal((8, 14, config.vocab_size))
-plain = Execution("float64", **{kernels})
-variables = random_variables(config, plain)
-
-def slope(execution, variables):
-    def loss(params):
-        out = Zaya(config, execution).apply({{"params": params, "balance": variables["balance"]}}, *batch)
-        return jnp.sum(jnp.tanh(out.logits) * weight * batch.real[..., None]), out
-    return jax.value_and_grad(loss, has_aux=True)(variables["params"])
-
-def remember(execution, variables):
-    # Ten columns read at once, then one.
-    model, cache, logits = Zaya(config, execution), init_cache(config, execution, 8, 16), []
-    one = lay_out(config, [[14]] * 8)
-    for columns in (slice(0, 10), slice(10, 11)):
-        out = model.apply(variables, *(x[:, columns] for x in one), cache=cache)
-        cache = out.cache
-        logits.append(out.logits)
-    return logits, cache
-
-def compare(run, mesh):
-    place = build(config, "stacked", slot_sharding(mesh))
-    sharded = dataclasses.replace(plain, mesh=mesh)
-    found = quick_jit(lambda v: run(sharded, v))(jax.device_put(variables, place))
-    assert_close(found, quick_jit(lambda v: run(plain, v))(variables), 1e-10)
-
-for mesh in {meshes}:
-    compare(slope, make_mesh(**mesh))
-compare(remember, make_mesh(fsdp=8))
-print("fine")
-"""
-XLA = {"attention": "xla", "cca": "xla", "experts": "xla"}
-INTERPRET = dict.fromkeys(XLA, "interpret") | {"remat": "block"}
-
-
-@pytest.mark.parametrize(
-    "kernels, types, meshes",
-    [
-        (XLA, ("sliding", "full"), [{"fsdp": 2, "expert": 2, "context": 2}]),
-        (INTERPRET, ("full", "full"), [{"data": 2, "fsdp": 4}]),
-    ],
-    ids=["xla", "interpret"],
-)
-def test_sharded_equals_single(root, monkeypatch, kernels, types, meshes):
-    """Logits, routes and the gradient of every parameter; logits and cache of prefill and decoding."""
-    monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=8")
-    monkeypatch.setenv("JAX_ENABLE_X64", "1")
-    monkeypatch.setenv("JAX_PLATFORMS", "cpu")
-    monkeypatch.setenv("PYTHONPATH", str(root))
-    program = SHARDED.format(types=types, kernels=kernels, meshes=meshes)
-    done = subprocess.run([sys.executable, "-c", program], cwd=root, capture_output=True, text=True)
-    assert done.returncode == 0 and "fine" in done.stdout, done.stderr
+from zaya_jax.parallel import batch_shards, column_shards, each_device, make_mesh, rows_spec, spread
 
 
 def abstract_mesh(**sizes):
@@ -87,6 +21,12 @@ def abstract_mesh(**sizes):
 def test_rows_are_spread_over_three_of_the_axes():
     assert batch_shards(None) == batch_shards(abstract_mesh(context=4)) == 1
     assert batch_shards(abstract_mesh(data=2, fsdp=3, expert=4, context=5)) == 24
+
+
+def test_columns_are_spread_over_the_fourth():
+    assert column_shards(None) == column_shards(abstract_mesh(data=4)) == 1
+    assert column_shards(abstract_mesh(data=2, context=5)) == 5
+    assert rows_spec(columns=True) == jax.sharding.PartitionSpec(("data", "fsdp", "expert"), "context")
 
 
 def test_without_a_mesh_it_is_a_plain_call():
@@ -101,6 +41,25 @@ def test_without_a_mesh_it_is_a_plain_call():
 def test_rows_that_do_not_divide_are_refused():
     with pytest.raises(UserError, match=r"the batch does not divide evenly; expected a multiple of 8.*; found 6"):
         each_device(abstract_mesh(fsdp=8), lambda rows, weights: rows, jnp.zeros((6, 2)), ())
+
+
+@pytest.mark.parametrize("tokens", [4, 9, 1])
+def test_columns_that_do_not_divide_are_refused(tokens):
+    # Of 4 tokens each of 4 devices would have one: too short for the halo of its neighbour.
+    message = rf"the tokens of a row do not divide evenly; expected a multiple of 4.*2 tokens each; found {tokens};"
+    mesh, rows = abstract_mesh(context=4), jnp.zeros((6, tokens))
+    with pytest.raises(UserError, match=message):
+        each_device(mesh, lambda rows, weights: rows, rows, (), columns=True)
+    with pytest.raises(UserError, match=message):
+        spread(mesh, rows, columns=True)
+    assert spread(mesh, rows) is rows  # with a cache the columns stay whole
+
+
+def test_a_model_refuses_columns_that_do_not_divide():
+    config = small((FULL,))
+    model, batch = Zaya(config, Execution(mesh=abstract_mesh(context=4))), lay_out(config, [[6]])
+    with pytest.raises(UserError, match=r"the tokens of a row do not divide evenly; .*found 6; take another length"):
+        jax.eval_shape(model.apply, random_variables(config, Execution()), *batch)
 
 
 def test_a_mesh_is_part_of_an_execution_and_is_hashed():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import jax
 import jax.numpy as jnp
 
@@ -12,7 +14,7 @@ from zaya_jax.model.cache import LayerCache, compact, conv_state, last_real, rin
 from zaya_jax.model.config import LayerType, ModelConfig
 from zaya_jax.model.execution import Execution
 from zaya_jax.model.layers import dense, rotary_angles, shift
-from zaya_jax.parallel import each_device
+from zaya_jax.parallel import all_columns, column_index, column_shards, each_device, from_left
 
 
 def attend(
@@ -41,15 +43,8 @@ def attend(
         dense(execution, x_BTD, w["k_proj"]).astype(dtype),
     )
     assert u_BTU.shape[-1] == q_size + config.num_kv_heads * config.head_dim
-    cos, sin = rotary_angles(inputs.positions_BT, config.rope(layer_type), config.head_dim, execution.exact_dtype)
-    mix_weights = CCAWeights(*(w[name] for name in CCAWeights._fields))
-
-    def mix(rows, weights):
-        return cca_mix(*rows, weights, implementation=execution.cca)
-
-    rows = (u_BTU, past.conv_B2U, inputs.follows_BT, cos, sin)
-    q_BTNH, k_BTKH = each_device(execution.mesh, mix, rows, mix_weights)
-    v_BTKH, delayed_BTX = _values(config, execution, w, x_BTD, past, inputs.follows_BT)
+    q_BTNH, k_BTKH = _mix(config, execution, layer_type, w, u_BTU, past, inputs)
+    v_BTKH, delayed_BTX = _values(config, execution, w, x_BTD, past, inputs)
 
     out, k_BSKH, v_BSKH = _attend(config, execution, layer_type, q_BTNH, k_BTKH, v_BTKH, inputs, cache)
     out_BTD = dense(execution, out.reshape(B, T, q_size), w["o_proj"])
@@ -66,7 +61,40 @@ def _no_past(config: ModelConfig, execution: Execution, batch: int) -> LayerCach
     return LayerCache(kv, kv, conv, jnp.zeros((batch, config.delayed_size), execution.exact_dtype))
 
 
-def _values(config, execution, w, x_BTD, past: LayerCache, follows_BT):
+def _chunked(execution: Execution, inputs) -> bool:
+    """Whether each device has a chunk of the call's columns only; what comes before them is then with its neighbour."""
+    return inputs.span is None and column_shards(execution.mesh) > 1
+
+
+def _mix(config, execution, layer_type, w, u_BTU, past: LayerCache, inputs):
+    """Queries and keys."""
+    cos, sin = rotary_angles(inputs.positions_BT, config.rope(layer_type), config.head_dim, execution.exact_dtype)
+    weights = CCAWeights(*(w[name] for name in CCAWeights._fields))
+    run = functools.partial(cca_mix, implementation=execution.cca)
+    if _chunked(execution, inputs):
+        rows = (u_BTU, inputs.follows_BT, cos, sin)
+        return each_device(execution.mesh, functools.partial(_mix_chunk, run), rows, weights, columns=True)
+    rows = (u_BTU, past.conv_B2U, inputs.follows_BT, cos, sin)
+    return each_device(execution.mesh, lambda rows, weights: run(*rows, weights), rows, weights)
+
+
+def _mix_chunk(run, rows, weights: CCAWeights):
+    """`run` for a chunk and the two tokens on its left, which the convolutions see. What it gives for them is cut off.
+
+    They are no `state` of `cca_mix`: every document of the chunk would see that.
+    """
+    u_BTU, follows_BT, cos_BTR, sin_BTR = rows
+    # The older one is nothing to the newer one if they are of two documents, which the neighbour knows.
+    seen_B2 = jnp.stack([follows_BT[:, -1], jnp.ones_like(follows_BT[:, -1])], axis=1)
+    before_B2U = from_left(jnp.where(seen_B2[..., None], u_BTU[:, -2:], 0), 2)
+    u = moved(lambda *parts: jnp.concatenate(parts, 1), before_B2U, u_BTU)
+    follows = jnp.concatenate([jnp.zeros_like(seen_B2[:, :1]), jnp.ones_like(seen_B2[:, :1]), follows_BT], 1)
+    cos, sin = (jnp.pad(x, ((0, 0), (2, 0), (0, 0))) for x in (cos_BTR, sin_BTR))
+    q_BTNH, k_BTKH = run(u, jnp.zeros(before_B2U.shape, cos.dtype), follows, cos, sin, weights)
+    return q_BTNH[:, 2:], k_BTKH[:, 2:]
+
+
+def _values(config, execution, w, x_BTD, past: LayerCache, inputs):
     """Half of the value channels come from this token, half from the previous one.
 
     With two KV heads, head 0 is the current token and head 1 the previous one.
@@ -75,15 +103,28 @@ def _values(config, execution, w, x_BTD, past: LayerCache, follows_BT):
     dtype = execution.compute_dtype
     current_BTX = dense(execution, x_BTD, w["v_current"]).astype(dtype)
     delayed_BTX = dense(execution, x_BTD, w["v_delayed"]).astype(dtype)
-    previous_BTX = shift(delayed_BTX, past.delayed_BX, follows_BT)
+    if _chunked(execution, inputs):
+        rows = (delayed_BTX, inputs.follows_BT)
+        previous_BTX = each_device(execution.mesh, lambda rows, _: _shift_chunk(*rows), rows, (), columns=True)
+    else:
+        previous_BTX = shift(delayed_BTX, past.delayed_BX, inputs.follows_BT)
     v = jnp.concatenate([current_BTX, previous_BTX], axis=-1)
     return v.reshape(B, T, config.num_kv_heads, config.head_dim), delayed_BTX
+
+
+def _shift_chunk(x_BTX, follows_BT):
+    """`shift` of a chunk, without a past."""
+    previous = jnp.concatenate([from_left(x_BTX, 1), x_BTX[:, :-1]], axis=1)
+    return jnp.where(follows_BT[..., None], previous, 0)
 
 
 def _attend(config, execution, layer_type, q_BTNH, k_BTKH, v_BTKH, inputs, cache: LayerCache | None):
     """Attention over what the call brings and what the cache holds; returns the cache's new keys and values too."""
     window, segments, span = config.window(layer_type), inputs.segments_BT, inputs.span
     T = q_BTNH.shape[1]
+    if _chunked(execution, inputs):
+        local = functools.partial(_attend_chunk, execution, window)
+        return each_device(execution.mesh, local, (q_BTNH, k_BTKH, v_BTKH, segments), (), columns=True), None, None
     if cache is None or cache.k_BSKH.shape[1] == 0:  # no past
         index = jnp.broadcast_to(jnp.arange(T, dtype=jnp.int32), segments.shape)
         run = _runner(execution, window, aligned=True)
@@ -105,6 +146,17 @@ def _attend(config, execution, layer_type, q_BTNH, k_BTKH, v_BTKH, inputs, cache
     k, v = jnp.concatenate([cache.k_BSKH, k_BTKH], 1), jnp.concatenate([cache.v_BSKH, v_BTKH], 1)
     index, stored = jnp.concatenate([index, span.index_BT], 1), jnp.concatenate([stored, real], 1)
     return run(q_BTNH, k, v, span.index_BT, index, real, stored), k_BSKH, v_BSKH
+
+
+def _attend_chunk(execution: Execution, window: int | None, rows, weights):
+    """A chunk's queries with the keys of all chunks. Those of later ones are seen by none, and skipped by kernels."""
+    del weights  # there are none
+    q_BTNH, *own = rows
+    k_BSKH, v_BSKH, segments_BS = map(all_columns, own)
+    index_BT = column_index(q_BTNH)
+    index_BS = jnp.broadcast_to(jnp.arange(k_BSKH.shape[1], dtype=jnp.int32), segments_BS.shape)
+    arguments = (q_BTNH, k_BSKH, v_BSKH, index_BT, index_BS, own[-1], segments_BS)
+    return attention(*arguments, window=window, implementation=execution.attention)
 
 
 def _runner(execution: Execution, window: int | None, aligned: bool):

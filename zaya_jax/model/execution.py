@@ -30,8 +30,11 @@ class Execution:
             (`model.programs`): the "whole" model, or one "layer"; "auto" decides by the number of experts.
         remat: what the backward pass recomputes: "none", "block" (everything inside a block), or "dots" (all but the
             results of matrix products without batch dimensions).
-        mesh: the devices that the rows of a batch are spread over (`parallel.local`); the batch must divide evenly.
-            None is one device.
+        mesh: the devices that a batch is spread over (`parallel.local`): rows, and in calls without a cache the tokens
+            of each row. Both must divide evenly. None is one device.
+        dispatch: how tokens and experts come together on a mesh with an axis `expert`: "gather" brings all experts to
+            all devices; with "dense" and "ragged" tokens go to their experts' owners (`parallel.exchange`); "auto" is
+            "ragged" where the platform has it, else "dense". Unstacked experts are always gathered.
     """
 
     dtype: Literal["float64", "float32", "bfloat16"] = "float32"
@@ -42,12 +45,16 @@ class Execution:
     programs: Literal["auto", "whole", "layer"] = "auto"
     remat: Literal["none", "block", "dots"] = "none"
     mesh: jax.sharding.Mesh | None = None
+    dispatch: Literal["auto", "gather", "dense", "ragged"] = "auto"
 
     def __post_init__(self):
         for name, choices in _CHOICES.items():
             value = getattr(self, name)
             if value not in choices:
                 raise mistake("unknown choice", where=f"Execution.{name}", expected=choices, found=repr(value))
+        if self.layout == "unstacked" and self.dispatch in ("dense", "ragged"):
+            where, expected = "Execution.dispatch", '"auto" or "gather" with layout "unstacked"'
+            raise mistake("unstacked experts stay whole", where=where, expected=expected, found=repr(self.dispatch))
         axes = getattr(self.mesh, "axis_names", ()) if self.mesh is not None else AXES
         if set(axes) != set(AXES):
             expected = f"None or a mesh with the axes {', '.join(AXES)}"
@@ -74,4 +81,5 @@ _CHOICES = {
     "experts": _IMPLEMENTATIONS,
     "programs": ("auto", "whole", "layer"),
     "remat": ("none", "block", "dots"),
+    "dispatch": ("auto", "gather", "dense", "ragged"),
 }

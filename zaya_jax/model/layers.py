@@ -21,6 +21,7 @@ from kernels_pallas.bits import as_integers, like
 from kernels_pallas.products import outer
 from zaya_jax.model.config import Rope
 from zaya_jax.model.execution import Execution
+from zaya_jax.parallel import column_shards
 
 _FEW_ROWS = 64
 _LARGE = 2**20  # weights of fewer elements are not worth compiling a loop of their own for
@@ -31,20 +32,23 @@ _CONTRACT_LAST = (((1,), (1,)), ((), ()))
 
 def dense(execution: Execution, x: jax.Array, weight: jax.Array, bias: jax.Array | None = None) -> jax.Array:
     """x [..., in] times weight [out, in] (+ bias [out]), accumulated and returned in the exact type."""
-    y = matmul(execution, x.reshape(-1, x.shape[-1]), weight).reshape(*x.shape[:-1], weight.shape[0])
+    # Where rows and columns are spread over devices, to make one axis of them would gather the columns.
+    flat = x if column_shards(execution.mesh) > 1 else x.reshape(-1, x.shape[-1])
+    y = matmul(execution, flat, weight).reshape(*x.shape[:-1], weight.shape[0])
     return y if bias is None else y + bias.astype(y.dtype)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def matmul(execution: Execution, x_MI: jax.Array, weight_OI: jax.Array) -> jax.Array:
     """x times the transposed weight, [M, O], in the exact type. The products of its gradients are of the compute type.
+    M may be several axes.
 
     `preferred_element_type` is always given: without it XLA:CPU upcasts both bfloat16 operands first. The unstacked
     layout, which is the CPU's, has forms of its own for few rows, where reading the weight is all the work
     (`docs/performance.md`).
     """
     x, weight = x_MI.astype(execution.compute_dtype), weight_OI.astype(execution.compute_dtype)
-    rows, exact = x.shape[0], execution.exact_dtype
+    rows, exact = x.shape[0] if x.ndim == 2 else x.size, execution.exact_dtype
     if execution.layout == "unstacked" and rows == 1 and x.dtype == jnp.bfloat16:
         # Tied to x, the weight is no constant of the decoding loop: XLA would upcast all of those before the loop.
         x, weight = lax.optimization_barrier((x, weight))
@@ -101,17 +105,29 @@ def _sums_by_lane(x_1I: jax.Array, weight_OI: jax.Array) -> jax.Array:
 def matmul_nt(execution: Execution, x_MI: jax.Array, weight_OI: jax.Array) -> jax.Array:
     """`matmul` in its plain form. On a CPU a row has the same bits whatever the number of rows, from two on."""
     x, weight = x_MI.astype(execution.compute_dtype), weight_OI.astype(execution.compute_dtype)
-    return lax.dot_general(x, weight, _CONTRACT_LAST, preferred_element_type=execution.exact_dtype)
+    return _contract_last(execution, x, weight, 1)
 
 
 def matmul_nn(execution: Execution, x_MO: jax.Array, weight_OI: jax.Array) -> jax.Array:
     """x times the weight as it is, [M, I], in the exact type: the gradient of `matmul` with respect to x."""
     x, weight = x_MO.astype(execution.compute_dtype), weight_OI.astype(execution.compute_dtype)
-    return lax.dot_general(x, weight, (((1,), (0,)), ((), ())), preferred_element_type=execution.exact_dtype)
+    return _contract_last(execution, x, weight, 0)
+
+
+def _contract_last(execution: Execution, x: jax.Array, weight: jax.Array, axis: int) -> jax.Array:
+    contracted = (((x.ndim - 1,), (axis,)), ((), ()))
+    return lax.dot_general(x, weight, contracted, preferred_element_type=execution.exact_dtype)
 
 
 def matmul_tn(execution: Execution, g_MO: jax.Array, x_MI: jax.Array) -> jax.Array:
     """g transposed times x, [O, I], in the exact type: the gradient of `matmul` with respect to the weight."""
+    if g_MO.ndim > 2:
+        g, x, axes = (
+            g_MO.astype(execution.compute_dtype),
+            x_MI.astype(execution.compute_dtype),
+            tuple(range(g_MO.ndim - 1)),
+        )
+        return lax.dot_general(g, x, ((axes, axes), ((), ())), preferred_element_type=execution.exact_dtype)
     return outer(g_MO, x_MI, execution.compute_dtype, execution.exact_dtype)
 
 

@@ -145,7 +145,7 @@ def begin(
     exact = execution.exact_dtype
     embedded_BTD = take_rows(params["embedding"], tokens_BT).astype(exact)
     stream_BTD = (embedded_BTD + params["input_bias"].astype(exact)) * params["input_scale"].astype(exact)
-    stream_BTD = spread(execution.mesh, stream_BTD)
+    stream_BTD = spread(execution.mesh, stream_BTD, columns=length_B is None)
     placed = None if length_B is None else span(segments_BT, length_B)
     return stream_BTD, Inputs(positions_BT, segments_BT, follows(segments_BT), placed)
 
@@ -182,8 +182,7 @@ def _logits(execution: Execution, params, hidden_BTD, segments_BT, which: Logits
 
 
 def _count(routes_LBT: jax.Array, classes: int) -> jax.Array:
-    flat = routes_LBT.reshape(routes_LBT.shape[0], -1)
-    return (flat[:, :, None] == jnp.arange(classes)).sum(axis=1, dtype=jnp.int32)
+    return (routes_LBT[..., None] == jnp.arange(classes)).sum(axis=(1, 2), dtype=jnp.int32)
 
 
 def block(
@@ -208,7 +207,8 @@ def block(
         x_BTD = rms_norm(stream_BTD, w["experts"]["norm"], config.norm_epsilon).astype(dtype)
         routing = route(execution, config.norm_epsilon, w["router"], biases_C, x_BTD, state_BTR, given_BT)
         routes_BT = jnp.where(inputs.segments_BT != 0, routing.route_BT, -1)
-        out_BTD = apply_experts(config, execution, w["experts"], x_BTD, routes_BT, routing.gate_BT)
+        columns = inputs.span is None
+        out_BTD = apply_experts(config, execution, w["experts"], x_BTD, routes_BT, routing.gate_BT, columns)
         stream_BTD = join(out_BTD, stream_BTD, w["experts"])
     return stream_BTD, routing.state_BTR, cache, routes_BT
 
