@@ -64,7 +64,8 @@ def each_device(
     Raises:
         UserError: the batch does not divide evenly.
     """
-    if _undivided(mesh, columns):
+    columns = columns and column_shards(mesh) > 1
+    if batch_shards(mesh) == 1 and not columns:
         return function(rows, weights)
     _check(mesh, rows, columns)
     specs, out = (rows_spec(columns), weights_spec), rows_spec(columns)
@@ -73,14 +74,11 @@ def each_device(
 
 def spread(mesh: Mesh | None, x: jax.Array, *, columns: bool = False) -> jax.Array:
     """x, its rows (and columns) spread over the devices, where XLA would let the way a weight is stored decide it."""
-    if _undivided(mesh, columns):
+    columns = columns and column_shards(mesh) > 1
+    if batch_shards(mesh) == 1 and not columns:
         return x
     _check(mesh, x, columns)
     return lax.with_sharding_constraint(x, NamedSharding(mesh, rows_spec(columns)))
-
-
-def _undivided(mesh: Mesh | None, columns: bool) -> bool:
-    return batch_shards(mesh) == 1 and not (columns and column_shards(mesh) > 1)
 
 
 def _check(mesh: Mesh, rows: Any, columns: bool) -> None:
