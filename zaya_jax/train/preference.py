@@ -64,7 +64,7 @@ def sequence_logprobs(nats_BT: jax.Array, mask_BT: jax.Array, segments_BT: jax.A
         count: segments of a row at most.
     """
     mask = mask_BT.astype(nats_BT.dtype)
-    return -_segment_sums(jnp.where(mask != 0, nats_BT * mask, 0), segments_BT, count)
+    return -_segment_sums(jnp.where(mask != 0, nats_BT, 0) * mask, segments_BT, count)
 
 
 def dpo_loss(
