@@ -9,6 +9,9 @@ import numpy as np
 import pytest
 from jax.sharding import PartitionSpec as P
 
+from kernels_pallas.aot import lowered
+from kernels_pallas.grouped_matmul import grouped_matmul
+from tests.model.adapters import random_adapters
 from tests.model.helpers import (
     ALTERNATING,
     EXACT,
@@ -34,6 +37,7 @@ from zaya_jax.model.lora import (
     init_lora,
     lora_slots,
     merge,
+    product,
 )
 from zaya_jax.model.sharding import slot_sharding
 from zaya_jax.model.weights import weights
@@ -43,17 +47,6 @@ PERIODIC = small(ALTERNATING)
 LORA = LoraConfig(rank=3, alpha=4.5)  # scale 1.5
 BATCH = lay_out(CONFIG, [[7, -2, 5], [-3, 11]])
 ROOMS = ("attention", "router", "experts")
-
-
-def random_adapters(config, lora, dtype, seed=0):
-    """Adapters that change every output: b is not zero."""
-    random = np.random.default_rng(seed)
-
-    def draw(slot):
-        values = random.standard_normal(slot.shape) / np.sqrt(slot.shape[-1])
-        return jnp.asarray(0.3 * values if slot.path.endswith("/b") else values, dtype)
-
-    return build_lora(config, lora, draw)
 
 
 def each_pair(adapters):
@@ -196,6 +189,26 @@ def test_fresh_adapters_are_the_base(x64):
     out = compiled(CONFIG)({**variables, "params": adapt(variables["params"], adapters, LORA)}, *BATCH)
     np.testing.assert_array_equal(out.routes_LBT, expected.routes_LBT)
     assert_close(out.logits, expected.logits, 1e-13)
+
+
+@pytest.mark.parametrize("platform", ["rocm", "cuda"])
+def test_a_pair_of_small_rank_is_a_kernel_of_its_own(platform):
+    """Base, a and b; forward and backward of the rows and of the pair. A rank below the tiles' least is masked."""
+    E, M, D, F, rank = 4, 64, 32, 48, 4
+
+    def run(pair, x, base, sizes):
+        def multiply(x, w):
+            return grouped_matmul(x, w, sizes, preferred_element_type=jnp.float32, implementation="pallas")
+
+        def total(pair, x):
+            return product(multiply, x, Adapted(base, *pair, 2.0)).sum()
+
+        return jax.grad(total, (0, 1))(pair, x)
+
+    shapes = {"a": (E, rank, D), "b": (E, F, rank), "x": (M, D), "base": (E, F, D)}
+    a, b, x, base = (jax.ShapeDtypeStruct(shape, jnp.bfloat16) for shape in shapes.values())
+    kernels = lowered((run, ((a, b), x, base, jax.ShapeDtypeStruct((E,), jnp.int32))), platform)
+    assert len(kernels) == 1 + 3 + 2  # forward only the row between; then each lhs, and both small matrices
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])

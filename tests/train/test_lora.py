@@ -1,6 +1,8 @@
 """Who is trained when adapters are: the optimizer's tree, the loss's parameters, the export's."""
 
 import functools
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -120,3 +122,47 @@ def test_shardings_are_a_tree_like_the_adapters():
     assert jax.tree.structure(place) == jax.tree.structure(init_lora(CONFIG, LORA, KEY))
     down = place["layers"]["block_0"]["experts"]["down"]
     assert (down["a"].spec, down["b"].spec) == (P(None, "expert", None, None), P(None, "expert", "fsdp", None))
+
+
+SHARDED = """
+import jax
+from tests.model.adapters import random_adapters
+from tests.model.helpers import EXACT, assert_close, quick_jit, random_variables
+from tests.train.models import random_batch, tiny
+from zaya_jax.model import Execution
+from zaya_jax.model.layout import build
+from zaya_jax.model.lora import LoraConfig
+from zaya_jax.model.sharding import slot_sharding
+from zaya_jax.parallel import make_mesh
+from zaya_jax.train.lora import adapter_shardings, loss_params
+from zaya_jax.train.step import Trainer, batch_loss
+
+config, lora, batch = tiny(num_experts=4), LoraConfig(2, 4.0), random_batch(tiny(), 8)
+variables = random_variables(config, EXACT)
+adapters = random_adapters(config, lora, "float64")
+
+def slope(execution, adapters, variables):
+    def loss(adapters):
+        params = loss_params(lora, adapters, variables["params"])
+        total, _, out = batch_loss(Trainer(config, execution), params, variables["balance"], batch)
+        return total, (out.logits, out.routes_LBT)
+    return jax.value_and_grad(loss, has_aux=True)(adapters)
+
+mesh = make_mesh(data=2, fsdp=2, expert=2)
+placed = jax.device_put(
+    (adapters, variables),
+    (adapter_shardings(config, lora, mesh), build(config, "stacked", slot_sharding(mesh))),
+)
+found = quick_jit(lambda *args: slope(Execution("float64", mesh=mesh), *args))(*placed)
+assert_close(found, quick_jit(lambda *args: slope(EXACT, *args))(adapters, variables), 1e-10)
+print("fine")
+"""
+
+
+def test_sharded_adapters_have_the_loss_and_gradients_of_one_device(root, monkeypatch):
+    monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=8")
+    monkeypatch.setenv("JAX_ENABLE_X64", "1")
+    monkeypatch.setenv("JAX_PLATFORMS", "cpu")
+    monkeypatch.setenv("PYTHONPATH", str(root))
+    done = subprocess.run([sys.executable, "-c", SHARDED], cwd=root, capture_output=True, text=True)
+    assert done.returncode == 0 and "fine" in done.stdout, done.stderr
