@@ -135,4 +135,5 @@ def _mean_loss(trainer: Trainer, params: Any, balance: Any, batch: Batch) -> tup
 
 
 def _optimizers(trainer: Trainer) -> tuple[optax.GradientTransformation, optax.GradientTransformation]:
-    return optimizer(trainer.optimizer, trainer.model, "stacked"), balancer(trainer.balance_rate)
+    update = optimizer(trainer.optimizer, trainer.model, "stacked", trainer.execution.mesh)
+    return update, balancer(trainer.balance_rate)
