@@ -31,7 +31,7 @@ def main(_):
     from zaya_jax.errors import mistake
 
     if (FLAGS.validate is None) == (FLAGS.source is None):
-        raise mistake("nothing to do", expected="--validate=FILE or --source=FILE", fix="--help shows examples")
+        raise mistake("not one job", expected="--validate=FILE or --source=FILE", fix="--help shows examples")
     if FLAGS.validate is not None:
         check(FLAGS.validate, FLAGS.kind, FLAGS.text_field)
         return

@@ -123,12 +123,14 @@ class Dataset:
     Attributes:
         config: what it was made from.
         pad_id: what fills the end of a row.
+        mixture: which source and window a row is.
+        packed: the sources, tokenized and planned, by name.
     """
 
     config: DataConfig
     pad_id: int
-    mixture: Mixture
-    packed: dict[str, _Packed]
+    mixture: Mixture = dataclasses.field(repr=False)
+    packed: dict[str, _Packed] = dataclasses.field(repr=False)
 
     def row(self, number: int) -> Row:
         """The row of a number from 0 on; without end, epoch after epoch of each source."""

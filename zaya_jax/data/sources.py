@@ -55,6 +55,8 @@ class SourceConfig:
             raise mistake("not a name", where="source", expected=expected, found=repr(self.name))
         if self.kind not in KINDS:
             raise mistake("unknown kind", where=self.label, expected=" or ".join(KINDS), found=repr(self.kind))
+        if not self.path:
+            raise mistake("no path", where=self.label, expected="a file, a directory or a glob")
         possible = TOO_LONG.get(self.kind, TOO_LONG_TEXT)
         if self.too_long and self.too_long not in possible:
             expected = f"{' or '.join(possible)} for {self.kind}"
@@ -163,7 +165,7 @@ def source_files(source: SourceConfig) -> tuple[Path, ...]:
         found = [Path(name) for name in glob.glob(str(path), recursive=True) if os.path.isfile(name)]
         expected = "a file, a directory or a glob that matches one"
     if not found:
-        raise mistake("no file found", where=source.path or source.label, expected=expected)
+        raise mistake("no file found", where=source.path, expected=expected)
     return tuple(sorted(found, key=lambda file: os.fsencode(file.as_posix())))
 
 

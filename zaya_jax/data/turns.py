@@ -103,8 +103,12 @@ def _without_earlier_reasoning(chat: Chat) -> tuple[Chat, frozenset[int]]:
     """The conversation without the reasoning before its last user message, and the messages that had some."""
     last = max((i for i, message in enumerate(chat.messages) if message["role"] == "user"), default=0)
     bare = [_bare(m) if i < last and m["role"] == "assistant" else m for i, m in enumerate(chat.messages)]
-    lost = frozenset(i for i, (old, new) in enumerate(zip(chat.messages, bare)) if old != new)
+    lost = frozenset(i for i, (old, new) in enumerate(zip(chat.messages, bare)) if _reasons(old) and old != new)
     return dataclasses.replace(chat, messages=tuple(bare)), lost
+
+
+def _reasons(message: Mapping[str, Any]) -> bool:
+    return any(message.get(key) for key in _REASONING) or THINK_END in message.get("content", "")
 
 
 def _bare(message: Mapping[str, Any]) -> dict[str, Any]:
