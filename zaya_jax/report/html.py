@@ -55,7 +55,8 @@ def table(head: Sequence[Any], rows: Iterable[Sequence[Any]], *, caption: str = 
         head: of the columns.
         rows: as many cells each; numbers come as the text that is to be shown.
         caption: above it.
-        kind: a class of page.css: "numbers" aligns cells to the right, "words" lets them break.
+        kind: a class of page.css: "numbers" aligns cells to the right, "words" lets them break, "list" only the last
+            one of a row.
     """
     columns = [tag("th", cell, scope="col") for cell in head]
     lines = [tag("tr", tag("th", row[0], scope="row"), *(tag("td", cell) for cell in row[1:])) for row in rows]

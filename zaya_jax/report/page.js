@@ -36,6 +36,11 @@
     return log ? low * (high / low) ** share : low + share * (high - low);
   }
 
+  // Steps are whole; a place on the axis need not be.
+  function position(area, x) {
+    return area.dataset.across === "step" ? Math.round(x) : x;
+  }
+
   // What there is at a place of a chart: the x of the nearest point, and a line a curve.
   function curves(area, x) {
     const xAxis = pair(area.dataset.x), yAxis = pair(area.dataset.y), rows = [];
@@ -48,7 +53,7 @@
       if (best === null || Math.abs(path.points.xs[i] - x) < Math.abs(best - x)) best = path.points.xs[i];
       rows.push([path, `${path.dataset.label}: ${show(along(path.points.ys[i], yAxis, area.dataset.log))}`]);
     }
-    return best === null ? null : [`${area.dataset.across} ${show(Math.round(along(best, xAxis)))}`, rows, best];
+    return best === null ? null : [`${area.dataset.across} ${show(position(area, along(best, xAxis)))}`, rows, best];
   }
 
   function cell(area, heat, x, y) {
@@ -57,13 +62,13 @@
     const columns = heat.cells.length / layers, layer = Math.min(Math.floor(y * layers), layers - 1);
     const code = heat.cells.charCodeAt(layer * columns + Math.min(Math.floor(x * columns), columns - 1));
     const value = code === 255 ? "–" : show(Number(along(code / 254, values).toPrecision(3)));
-    const at = show(Math.round(along(x, pair(area.dataset.x))));
-    return [`${area.dataset.across} ${at}`, [[null, `layer ${layer}: ${value}`]], x];
+    const at = position(area, along(x, pair(area.dataset.x)));
+    return [`${area.dataset.across} ${show(at)}`, [[null, `layer ${layer}: ${value}`]], x];
   }
 
   function element(name, className, text = "") {
     const made = document.createElement(name);
-    made.className = className;
+    if (className) made.className = className;
     made.textContent = text;
     return made;
   }

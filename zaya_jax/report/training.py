@@ -168,7 +168,7 @@ def _list(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> Htm
         return Html("")
     shown = rows[-MOST_ROWS:]
     cut = f", the last {MOST_ROWS} of them" if len(shown) < len(rows) else ""
-    return html.details(f"{title}: {len(rows):,}{cut}", html.table(head, shown, kind="words"), is_open=len(rows) <= 12)
+    return html.details(f"{title}: {len(rows):,}{cut}", html.table(head, shown, kind="list"), is_open=len(rows) <= 12)
 
 
 def _head(runs: Sequence[Run], first: str) -> list[Any]:
