@@ -17,6 +17,7 @@ from zaya_jax.errors import UserError
 from zaya_jax.model import Execution
 from zaya_jax.model.lora import LoraConfig, count_lora, init_lora
 from zaya_jax.train.lora import (
+    adapter_memory_shardings,
     adapter_optimizer,
     adapter_shardings,
     export_params,
@@ -40,7 +41,7 @@ def step(trainer, lora, trained, frozen, memory, balance):
         return total / count
 
     value, gradient = jax.value_and_grad(loss)(trained)
-    pushes, memory = adapter_optimizer(trainer.optimizer).update(gradient, memory, trained)
+    pushes, memory = adapter_optimizer(trainer.optimizer, trainer.model, LORA).update(gradient, memory, trained)
     return optax.apply_updates(trained, jax.tree.map(lambda p: 0.02 * p, pushes)), memory, value
 
 
@@ -49,7 +50,7 @@ def trained(layout="stacked", steps=25):
     variables = random_variables(CONFIG, Execution())
     trainer = Trainer(CONFIG, Execution(layout=layout), OptimizerConfig(weight_decay=0.0))
     adapters, base = trained_and_frozen(CONFIG, LORA, variables["params"], KEY)
-    memory, losses = adapter_optimizer(trainer.optimizer).init(adapters), []
+    memory, losses = adapter_optimizer(trainer.optimizer, trainer.model, LORA).init(adapters), []
     for _ in range(steps):
         adapters, memory, value = step(trainer, LORA, adapters, base, memory, variables["balance"])
         losses.append(float(value))
@@ -87,7 +88,7 @@ def test_the_optimizer_remembers_two_numbers_a_trained_one_and_nothing_of_the_ba
 def test_the_update_is_adamw_after_clipping():
     """The first one: the sign of the gradient, and the decay of both matrices."""
     adapters = jax.tree.map(lambda leaf: leaf + 0.5, init_lora(CONFIG, LORA, KEY))
-    update = adapter_optimizer(OptimizerConfig(weight_decay=0.25, clip=1.0))
+    update = adapter_optimizer(OptimizerConfig(weight_decay=0.25, clip=1.0), CONFIG, LORA)
     gradient = jax.tree.map(lambda leaf: jnp.full(leaf.shape, -7.0), adapters)
     pushes, memory = update.update(gradient, update.init(adapters), adapters)
     for push, leaf in zip(jax.tree.leaves(pushes), jax.tree.leaves(adapters)):
@@ -113,7 +114,7 @@ def test_the_reference_is_the_base_as_it_was():
 
 def test_muon_is_refused():
     with pytest.raises(UserError, match=r"AdamW.*'muon'"):
-        adapter_optimizer(OptimizerConfig("muon"))
+        adapter_optimizer(OptimizerConfig("muon"), CONFIG, LORA)
 
 
 def test_shardings_are_a_tree_like_the_adapters():
@@ -122,6 +123,10 @@ def test_shardings_are_a_tree_like_the_adapters():
     assert jax.tree.structure(place) == jax.tree.structure(init_lora(CONFIG, LORA, KEY))
     down = place["layers"]["block_0"]["experts"]["down"]
     assert (down["a"].spec, down["b"].spec) == (P(None, "expert", None, None), P(None, "expert", "fsdp", None))
+    memory = adapter_memory_shardings(OptimizerConfig(), CONFIG, LORA, mesh)["layers"]["block_0"]["experts"]["down"]
+    assert memory["a"].spec == P("fsdp", "expert", None, None)  # a free axis splits the layers
+    plain = adapter_memory_shardings(OptimizerConfig(zero1=False), CONFIG, LORA, mesh)
+    assert plain == place
 
 
 SHARDED = """
@@ -134,7 +139,8 @@ from zaya_jax.model.layout import build
 from zaya_jax.model.lora import LoraConfig
 from zaya_jax.model.sharding import slot_sharding
 from zaya_jax.parallel import make_mesh
-from zaya_jax.train.lora import adapter_shardings, loss_params
+from zaya_jax.train.lora import adapter_optimizer, adapter_shardings, loss_params
+from zaya_jax.train.optimizer import OptimizerConfig
 from zaya_jax.train.step import Trainer, batch_loss
 
 config, lora, batch = tiny(num_experts=4), LoraConfig(2, 4.0), random_batch(tiny(), 8)
@@ -146,7 +152,9 @@ def slope(execution, adapters, variables):
         params = loss_params(lora, adapters, variables["params"])
         total, _, out = batch_loss(Trainer(config, execution), params, variables["balance"], batch)
         return total, (out.logits, out.routes_LBT)
-    return jax.value_and_grad(loss, has_aux=True)(adapters)
+    out, gradient = jax.value_and_grad(loss, has_aux=True)(adapters)
+    update = adapter_optimizer(OptimizerConfig(epsilon=1e-2), config, lora, execution.mesh)
+    return out, gradient, update.update(gradient, update.init(adapters), adapters)
 
 mesh = make_mesh(data=2, fsdp=2, expert=2)
 placed = jax.device_put(
@@ -154,7 +162,7 @@ placed = jax.device_put(
     (adapter_shardings(config, lora, mesh), build(config, "stacked", slot_sharding(mesh))),
 )
 found = quick_jit(lambda *args: slope(Execution("float64", mesh=mesh), *args))(*placed)
-assert_close(found, quick_jit(lambda *args: slope(EXACT, *args))(adapters, variables), 1e-10)
+assert_close(found, quick_jit(lambda *args: slope(EXACT, *args))(adapters, variables), 1e-9)
 print("fine")
 """
 

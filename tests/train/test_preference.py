@@ -11,12 +11,15 @@ import pytest
 from tests.model.helpers import quick_jit, random_variables
 from tests.train.models import random_batch, tiny
 from zaya_jax.data.batch import Batch
+from zaya_jax.data.dataset import pack
+from zaya_jax.data.encoding import Encoded
 from zaya_jax.errors import UserError
 from zaya_jax.model import Execution, Zaya
 from zaya_jax.model.lora import LoraConfig
 from zaya_jax.train.lora import adapter_optimizer, loss_params, reference_params, trained_and_frozen
+from zaya_jax.train.loss import chunked_nats
 from zaya_jax.train.optimizer import OptimizerConfig
-from zaya_jax.train.preference import DpoConfig, dpo_loss, preference_loss, sequence_logprobs, split_pairs
+from zaya_jax.train.preference import DpoConfig, dpo_loss, preference_loss, real_pairs, sequence_logprobs, split_pairs
 
 RANDOM = np.random.default_rng(0)
 ANSWERS = [10 * RANDOM.standard_normal(6) for _ in range(4)]  # policy and reference, chosen and rejected
@@ -84,27 +87,42 @@ def test_log_probabilities_are_summed_by_segment_under_the_mask():
 def test_neither_padding_nor_prompt_gets_a_gradient():
     batch = random_batch(tiny(), 2)
     nats = jnp.asarray(RANDOM.uniform(0, 3, batch.mask_BT.shape))
-    gradient = jax.grad(lambda nats: preference_loss(DpoConfig(), nats, 0 * nats, batch, 2)[0])(nats)
-    np.testing.assert_array_equal(np.asarray(gradient) != 0, batch.mask_BT != 0)
-    assert np.all(gradient[0] >= 0) and np.all(gradient[1] <= 0)  # fewer nats for the chosen row
+    gradient = np.asarray(jax.grad(lambda nats: preference_loss(DpoConfig(), nats, 0 * nats, batch)[0])(nats))
+    np.testing.assert_array_equal(gradient != 0, batch.mask_BT != 0)
+    chosen = batch.segments_BT == 1
+    assert np.all(gradient[chosen] >= 0) and np.all(gradient[~chosen] <= 0)  # fewer nats for the chosen answer
 
 
 def test_packed_pairs_are_the_pairs_apart():
-    """Two rows of two segments, and the same answers in four rows; a segment without an answer is no pair."""
-    packed = random_batch(tiny(), 2)
-    nats, reference = (jnp.asarray(RANDOM.uniform(0, 3, packed.mask_BT.shape)) for _ in range(2))
-    alone = [packed.mask_BT * (packed.segments_BT == segment) for segment in (1, 2)]
-    apart = packed._replace(mask_BT=np.concatenate(alone), segments_BT=np.ones((4, 12), int))
-    expected = preference_loss(DpoConfig(), jnp.tile(nats, (2, 1)), jnp.tile(reference, (2, 1)), apart)
-    found = preference_loss(DpoConfig(), nats, reference, packed, count=5)
-    assert int(found[1].pairs) == 2
-    for ours, theirs in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+    """Three segments and a lone fourth one in a row, against numpy; pairs that lack an answer do not count."""
+    segments = np.array([[1, 1, 2, 2, 3, 4, 4, 5, 5], [1, 2, 3, 3, 4, 4, 0, 0, 0]])
+    mask = np.array([[1, 1, 1, 0, 1, 1, 0, 1, 1], [1, 0, 1, 1, 0, 1, 0, 0, 0]], np.float32)
+    nats, reference = RANDOM.uniform(0, 3, (2, *mask.shape))
+    batch = random_batch(tiny(), 2)._replace(mask_BT=mask, segments_BT=segments)
+    pairs = [(0, 1, 2), (0, 3, 4), (1, 3, 4)]  # row, chosen, rejected; segment 5 is alone, segment 2 of row 1 masked
+
+    def answer(values, row, segment):
+        return -(values * mask)[row][segments[row] == segment].sum()
+
+    sums = [[answer(values, pair[0], pair[side]) for pair in pairs] for values in (nats, reference) for side in (1, 2)]
+    expected = dpo_loss(*map(jnp.asarray, sums), 0.1)
+    loss, told = preference_loss(DpoConfig(), jnp.asarray(nats), jnp.asarray(reference), batch)
+    assert int(told.pairs) == 3 == int(real_pairs(batch).sum())
+    for ours, theirs in zip(jax.tree.leaves((loss, told)), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-5)
 
 
-def test_an_odd_row_is_a_users_mistake():
-    with pytest.raises(UserError, match=r"pairs.*found 3"):
-        split_pairs(jnp.zeros((3, 2)))
+def test_rows_as_the_data_packs_them_are_pairs():
+    """Two preferences of 3 + 2 and 2 + 4 tokens; a token that begins a conversation is never predicted."""
+    lengths = [(3, 2), (2, 4)]
+    examples = [Encoded(np.arange(a + b, dtype=np.int32), np.ones(a + b, np.float32), a) for a, b in lengths]
+    row = pack(examples, 14, 0)
+    batch = Batch(*(getattr(row, f"{name[:-3]}_T")[None] for name in Batch._fields))
+    counts = sequence_logprobs(-np.ones((1, 14), np.float32), batch.mask_BT, batch.segments_BT, 14)
+    chosen, rejected = split_pairs(counts)
+    np.testing.assert_array_equal(chosen[0, :3], [2, 1, 0])
+    np.testing.assert_array_equal(rejected[0, :3], [1, 3, 0])
+    np.testing.assert_array_equal(real_pairs(batch), [[True] * 2 + [False] * 5])
 
 
 @pytest.mark.parametrize("values", [{"beta": 0.0}, {"label_smoothing": 0.5}, {"label_smoothing": -0.1}])
@@ -116,11 +134,11 @@ def test_a_configuration_without_sense_is_refused(values):
 CONFIG, LORA, DPO = tiny(), LoraConfig(rank=4, alpha=8.0), DpoConfig(beta=0.5)
 
 
-def one_document(batch: Batch) -> Batch:
-    """A prompt of four tokens, the rest the answer."""
-    rows, length = batch.tokens_BT.shape
-    index = np.broadcast_to(np.arange(length, dtype=np.int32), (rows, length))
-    return batch._replace(mask_BT=(index >= 4) * np.float32(1), positions_BT=index, segments_BT=np.ones_like(index))
+def preferences(batch: Batch) -> Batch:
+    """Two conversations of six tokens a row: a prompt of two tokens, the rest the answer."""
+    index = np.broadcast_to(np.arange(12, dtype=np.int32), batch.tokens_BT.shape)
+    mask = ((index % 6 >= 2) & (index % 6 < 5)).astype(np.float32)
+    return batch._replace(mask_BT=mask, positions_BT=index % 6, segments_BT=1 + index // 6)
 
 
 @functools.partial(quick_jit, static_argnums=0)
@@ -130,23 +148,24 @@ def step(config, adapters, memory, base, balance, batch):
     def nats(params):
         variables = {"params": params, "balance": balance}
         inputs = batch.tokens_BT, batch.positions_BT, batch.segments_BT
-        logits = Zaya(config, Execution()).apply(variables, *inputs).logits
-        return optax.softmax_cross_entropy_with_integer_labels(logits, batch.targets_BT)
+        hidden = Zaya(config, Execution()).apply(variables, *inputs, logits="none").hidden_BTD
+        hidden_PD, targets_P = hidden.reshape(-1, hidden.shape[-1]), batch.targets_BT.reshape(-1)
+        return chunked_nats(Execution(), 8, hidden_PD, params["embedding"], targets_P).reshape(batch.targets_BT.shape)
 
     def loss(adapters):
         return preference_loss(DPO, nats(loss_params(LORA, adapters, base)), nats(reference_params(LORA, base)), batch)
 
     (value, told), gradient = jax.value_and_grad(loss, has_aux=True)(adapters)
-    update = adapter_optimizer(OptimizerConfig(weight_decay=0.0))
+    update = adapter_optimizer(OptimizerConfig(weight_decay=0.0), CONFIG, LORA)
     pushes, memory = update.update(gradient, memory, adapters)
     return optax.apply_updates(adapters, jax.tree.map(lambda p: 0.01 * p, pushes)), memory, value, told
 
 
 def test_training_adapters_on_preferences_widens_the_margin():
-    batch = one_document(random_batch(CONFIG, 4))
+    batch = preferences(random_batch(CONFIG, 2))
     variables = random_variables(CONFIG, Execution())
     adapters, base = trained_and_frozen(CONFIG, LORA, variables["params"], jax.random.key(1))
-    memory, history = adapter_optimizer(OptimizerConfig()).init(adapters), []
+    memory, history = adapter_optimizer(OptimizerConfig(), CONFIG, LORA).init(adapters), []
     for _ in range(30):
         adapters, memory, value, told = step(CONFIG, adapters, memory, base, variables["balance"], batch)
         history.append((float(value), float(told.margin), float(told.accuracy)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -12,8 +11,8 @@ from zaya_jax.errors import mistake
 from zaya_jax.model.config import ModelConfig
 from zaya_jax.model.lora import LoraConfig, adapt, build_lora, init_lora, merge
 from zaya_jax.model.sharding import slot_sharding
-from zaya_jax.parallel.rules import RULES
 from zaya_jax.train.optimizer import OptimizerConfig
+from zaya_jax.train.zero import memory_sharding, split_memories
 
 
 def trained_and_frozen(
@@ -62,23 +61,39 @@ def reference_params(lora: LoraConfig | None, frozen: Any, copy: Any = None) -> 
     return found
 
 
-def adapter_optimizer(config: OptimizerConfig) -> optax.GradientTransformation:
+def adapter_optimizer(
+    config: OptimizerConfig, model: ModelConfig, lora: LoraConfig, mesh: jax.sharding.Mesh | None = None
+) -> optax.GradientTransformation:
     """Clipping and AdamW over a tree of adapters, for a learning rate of 1. Its memory is of the adapters' size.
 
     Both matrices of a pair decay: towards the base, not towards a model without weights.
+
+    Args:
+        config: `weight_decay`, `clip` and AdamW's own.
+        model, lora: what the adapters are of.
+        mesh: the devices that they lie on by `adapter_shardings`; None is one device.
 
     Raises:
         UserError: another optimizer than AdamW is asked for.
     """
     if config.name != "adamw":
         fix = "set it to adamw"
-        raise mistake("adapters are trained by AdamW", where="optimizer.name", found=repr(config.name), fix=fix)
-    options = {"b1": config.b1, "b2": config.b2, "eps": config.epsilon, "weight_decay": config.weight_decay}
-    return optax.chain(optax.clip_by_global_norm(config.clip), optax.adamw(1.0, **options))
+        raise mistake("adapters are trained by AdamW", where="OptimizerConfig.name", found=repr(config.name), fix=fix)
+    direction = optax.scale_by_adam(b1=config.b1, b2=config.b2, eps=config.epsilon)
+    if mesh is not None:
+        memory = adapter_memory_shardings(config, model, lora, mesh)
+        direction = split_memories(direction, memory, adapter_shardings(model, lora, mesh))
+    decay = optax.add_decayed_weights(config.weight_decay)
+    return optax.chain(optax.clip_by_global_norm(config.clip), direction, decay, optax.scale(-1.0))
 
 
-def adapter_shardings(
-    model: ModelConfig, lora: LoraConfig, mesh: jax.sharding.Mesh, rules: Mapping[str, str] = RULES
-) -> Any:
+def adapter_shardings(model: ModelConfig, lora: LoraConfig, mesh: jax.sharding.Mesh) -> Any:
     """Where each adapter lies: its axes are the weight's, the rank's is whole."""
-    return build_lora(model, lora, slot_sharding(mesh, rules))
+    return build_lora(model, lora, slot_sharding(mesh))
+
+
+def adapter_memory_shardings(
+    config: OptimizerConfig, model: ModelConfig, lora: LoraConfig, mesh: jax.sharding.Mesh
+) -> Any:
+    """Where what is remembered of each adapter lies: split further under ZeRO-1 (`zero.memory_spec`)."""
+    return build_lora(model, lora, memory_sharding(mesh, muon=False) if config.zero1 else slot_sharding(mesh))

@@ -1,7 +1,8 @@
 """Direct preference optimization (Rafailov et al., arXiv 2305.18290): a loss on pairs of answers.
 
-Rows 2i and 2i + 1 of a batch are a pair: the chosen answer and the rejected one, each behind its prompt, the mask on
-the answers. Where rows are packed, segment s of the one is paired with segment s of the other.
+A preference is two segments of a row, one after the other: the chosen conversation, then the rejected one, each with
+its prompt and the mask on the answer. Segments 1 and 2 of a row are a pair, 3 and 4 the next (`data.dataset` packs them
+so); a row holds preferences and nothing else.
 """
 
 from __future__ import annotations
@@ -57,6 +58,8 @@ class DpoMetrics:
 def sequence_logprobs(nats_BT: jax.Array, mask_BT: jax.Array, segments_BT: jax.Array, count: int) -> jax.Array:
     """The log-probability of each segment's answer, [B, count], in the type of `nats_BT`; 0 where there is none.
 
+    Not a scatter: on a GPU that would add up in any order, and no two runs would have the same bits.
+
     Args:
         nats_BT: cross-entropy of each position's target, -log p.
         mask_BT: weight of each position; where it is 0 nothing is counted, whatever stands in `nats_BT`.
@@ -104,40 +107,41 @@ def dpo_loss(
 
 
 def preference_loss(
-    config: DpoConfig, policy_nats_BT: jax.Array, reference_nats_BT: jax.Array, batch: Batch, count: int = 1
+    config: DpoConfig, policy_nats_BT: jax.Array, reference_nats_BT: jax.Array, batch: Batch
 ) -> tuple[jax.Array, DpoMetrics]:
-    """`dpo_loss` of a batch whose rows are pairs.
+    """`dpo_loss` of a batch of preferences. A pair that lacks an answer on either side does not count.
 
     Args:
         config: of the loss.
-        policy_nats_BT: cross-entropy of each target under the model that is trained.
+        policy_nats_BT: cross-entropy of each target under the model that is trained (`loss.chunked_nats`).
         reference_nats_BT: the same under the reference: the base without its adapters, or a frozen copy.
-        batch: rows 2i chosen, 2i + 1 rejected.
-        count: segments of a row at most. A pair that lacks an answer on either side does not count.
-
-    Raises:
-        UserError: an odd number of rows.
+        batch: rows of segments chosen, rejected, chosen, ...
     """
 
     def answers(nats_BT):
-        return split_pairs(sequence_logprobs(nats_BT, batch.mask_BT, batch.segments_BT, count))
+        return split_pairs(sequence_logprobs(nats_BT, batch.mask_BT, batch.segments_BT, _segments(batch)))
 
-    counted = split_pairs(_segment_sums((batch.mask_BT != 0).astype(jnp.int32), batch.segments_BT, count))
-    real = (counted[0] > 0) & (counted[1] > 0)
     policy, reference = answers(policy_nats_BT), answers(reference_nats_BT)
-    return dpo_loss(*policy, *reference, config.beta, config.label_smoothing, real)
+    return dpo_loss(*policy, *reference, config.beta, config.label_smoothing, real_pairs(batch))
 
 
-def split_pairs(rows_BS: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The chosen rows, 0, 2, 4 ..., and the rejected ones.
+def real_pairs(batch: Batch) -> jax.Array:
+    """Which pairs of segments have an answer each, boolean [B, T / 2 rounded up]. Their number is what losses of
+    several batches are averaged by."""
+    counted_BT = (batch.mask_BT != 0).astype(jnp.int32)
+    chosen, rejected = split_pairs(_segment_sums(counted_BT, batch.segments_BT, _segments(batch)))
+    return (chosen > 0) & (rejected > 0)
 
-    Raises:
-        UserError: an odd number of rows.
-    """
-    if rows_BS.shape[0] % 2:
-        expected = "an even number of rows: chosen, rejected, chosen, ..."
-        raise mistake("preferences come in pairs", where="batch", expected=expected, found=rows_BS.shape[0])
-    return rows_BS[0::2], rows_BS[1::2]
+
+def split_pairs(segments_BS: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """What belongs to the chosen segments, 1, 3, 5 ..., and to the rejected ones behind them; S is even."""
+    return segments_BS[:, 0::2], segments_BS[:, 1::2]
+
+
+def _segments(batch: Batch) -> int:
+    """As many as a row can have, made even: none is ever left out."""
+    length = batch.segments_BT.shape[-1]
+    return length + length % 2
 
 
 def _segment_sums(x_BT: jax.Array, segments_BT: jax.Array, count: int) -> jax.Array:
