@@ -54,8 +54,8 @@ def _head(p: Plan) -> list[str]:
     return [
         f"{p.parameters / 1e9:.3f} B parameters, {p.active_parameters / 1e9:.3f} B active, embedding aside.",
         f"{p.flops_per_token / 1e9:.2f} GFLOP a token: 6 x (active + head) + 3 x attention, nothing recomputed.",
-        f"{memories}, ZeRO-1 {'on' if s.optimizer.zero1 else 'off'}, {s.dtype}, remat {s.remat}, "
-        f"loss in chunks of {s.loss_chunk or 'all'} tokens, dispatch {s.dispatch}.",
+        f"{memories}, ZeRO-1 {'on' if s.optimizer.zero1 else 'off'}; {s.dtype}, remat {s.remat}, "
+        f"loss by {s.loss_chunk or 'all'} tokens, dispatch {s.dispatch}.",
     ]
 
 
@@ -76,8 +76,8 @@ def _memory(plans: Sequence[Plan]) -> list[list[str]]:
     rows = [["memory of a device, GB"], *_rows(states, 1e9)]
     rows += [["  at the largest moment:", *(_MOMENTS[p.memory.largest] for p in plans)], *_rows(largest, 1e9, "    ")]
     for moment, short in _MOMENTS.items():
-        others = [p.memory.moments[moment] if p.memory.largest != moment else None for p in plans]
-        rows.append([f"  ({short} would take)", *("" if o is None else f"({_number(total(o) / 1e9)})" for o in others)])
+        cells = ["" if p.memory.largest == moment else f"({total(p.memory.moments[moment]) / 1e9:.2f})" for p in plans]
+        rows += [[f"  ({short} would take)", *cells]] if any(cells) else []
     peaks = [f"{p.memory.peak / 1e9:,.1f}" for p in plans]
     limit = [f"{p.limit / 1e9:,.1f}" for p in plans]
     rows += [["  peak", *peaks], [f"  {MARGIN:.0%} of the device", *limit]]
@@ -138,12 +138,12 @@ def _advice(p: Plan) -> str:
 _MOMENTS = {"the loss": "loss", "a layer's backward pass": "backward pass", "the update": "update"}
 
 _ASSUMPTIONS = """\
-Memory: the state, and the largest of three moments, as XLA:ROCm assigns them to the training step; it
-fits within {margin} of the device. Experts are gathered as they are stored, in float32, all else in the
-compute type; gradients are float32; buffers have the size of the worst case. Item by item:
+Memory: the state and the largest of three moments, as XLA:ROCm assigns them to the training step.
+It fits within {margin} of the device. Experts are gathered as they are stored, in float32, all else in
+the compute type; gradients are float32; buffers have the size of the worst case. Item by item:
 docs/plan.md and the docstrings of zaya_jax/train/plan_memory.py.
-Time: shares of the peaks are assumed, nothing here has run on a GPU: products {dense:g}, experts {grouped:g},
-attention {attention:g}, memory {memory:g}, links {links:g}. One document a row, even routing, one kind of work after the
-other, no time for launches, data or checkpoints.
+Time: shares of the peaks are assumed, nothing here has run on a GPU: products {dense:g},
+experts {grouped:g}, attention {attention:g}, memory {memory:g}, links {links:g}. One document a row, even routing,
+one kind of work after the other, no time for launches, data or checkpoints.
 MFU: model FLOPs of the step / (its time x the chip's dense peak in the compute type).
 """
