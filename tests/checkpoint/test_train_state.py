@@ -277,7 +277,7 @@ def test_a_full_disk_at_any_later_call(tmp_path, monkeypatch, call):
                 break  # so much room was enough
             except UserError as failure:
                 assert "the checkpoint of step 2 could not be written; found No space left on device" in str(failure)
-        # 2: only making its name durable was refused. What orbax's threads wrote behind the failure goes at the next start.
+        # 2: only making its name durable was refused. What orbax's threads wrote later goes at the next start.
         assert set(names(directory)) - {".2.new"} in ({"1"}, {"1", "2"})
         with Checkpoints(directory):
             assert ".2.new" not in names(directory)
