@@ -9,6 +9,7 @@ from kernels_pallas.grouped_matmul import grouped_matmul, grouped_swiglu, sort_b
 from zaya_jax.model.config import ModelConfig
 from zaya_jax.model.execution import Execution
 from zaya_jax.model.experts_unstacked import expert_mlp
+from zaya_jax.model.lora import Adapted, merged, product
 from zaya_jax.parallel import each_device
 
 
@@ -38,6 +39,8 @@ def _apply(config: ModelConfig, execution: Execution, gate_up, down, x_BTD, rout
     gate_P1 = gate_BT.reshape(-1, 1)
     order = sort_by_expert(routes_P, config.num_experts)
     rows = take_sorted(x_PD.astype(execution.compute_dtype), order)
+    if isinstance(gate_up, tuple):  # no product of their own for adapters
+        gate_up, down = tuple(map(merged, gate_up)), tuple(map(merged, down))
     arguments = (execution, rows, gate_up, down, order.group_sizes_E)
     if isinstance(gate_up, tuple):
         y_PD = unsort(expert_mlp(*arguments), order) * gate_P1
@@ -51,6 +54,8 @@ def _apply(config: ModelConfig, execution: Execution, gate_up, down, x_BTD, rout
 
 def _stacked_mlp(execution: Execution, x_MD, gate_up_EXD, down_EDF, group_sizes_E, gate_M):
     """The experts' MLP as two grouped products, times each row's gate, exact type."""
+    if isinstance(gate_up_EXD, Adapted) or isinstance(down_EDF, Adapted):
+        return _adapted_mlp(execution, x_MD, gate_up_EXD, down_EDF, group_sizes_E) * gate_M[:, None]
     hidden_MF = grouped_swiglu(x_MD, gate_up_EXD, group_sizes_E, implementation=execution.experts)
     return grouped_matmul(
         hidden_MF,
@@ -60,3 +65,15 @@ def _stacked_mlp(execution: Execution, x_MD, gate_up_EXD, down_EDF, group_sizes_
         preferred_element_type=execution.exact_dtype,
         implementation=execution.experts,
     )
+
+
+def _adapted_mlp(execution: Execution, x_MD, gate_up_EXD, down_EDF, group_sizes_E):
+    """The experts' MLP with adapters, which are grouped products of their own: nothing can be fused with them."""
+
+    def multiply(x_MX, weight_EYX):
+        options = {"preferred_element_type": execution.exact_dtype, "implementation": execution.experts}
+        return grouped_matmul(x_MX, weight_EYX, group_sizes_E, **options)
+
+    gated, up = jnp.split(product(multiply, x_MD, gate_up_EXD), 2, axis=-1)
+    hidden_MF = (jax.nn.silu(gated) * up).astype(execution.compute_dtype)
+    return product(multiply, hidden_MF, down_EDF)

@@ -21,6 +21,7 @@ from kernels_pallas.bits import as_integers, like
 from kernels_pallas.products import outer
 from zaya_jax.model.config import Rope
 from zaya_jax.model.execution import Execution
+from zaya_jax.model.lora import Adapted, product
 
 _FEW_ROWS = 64
 _LARGE = 2**20  # weights of fewer elements are not worth compiling a loop of their own for
@@ -29,9 +30,10 @@ _WIDE = 64 * _LANES  # the vectoriser gives up on more slices than 64
 _CONTRACT_LAST = (((1,), (1,)), ((), ()))
 
 
-def dense(execution: Execution, x: jax.Array, weight: jax.Array, bias: jax.Array | None = None) -> jax.Array:
+def dense(execution: Execution, x: jax.Array, weight: jax.Array | Adapted, bias: jax.Array | None = None) -> jax.Array:
     """x [..., in] times weight [out, in] (+ bias [out]), accumulated and returned in the exact type."""
-    y = matmul(execution, x.reshape(-1, x.shape[-1]), weight).reshape(*x.shape[:-1], weight.shape[0])
+    y = product(functools.partial(matmul, execution), x.reshape(-1, x.shape[-1]), weight)
+    y = y.reshape(*x.shape[:-1], weight.shape[0])
     return y if bias is None else y + bias.astype(y.dtype)
 
 
