@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import json
-import math
 from typing import Any
 
 import jax
@@ -48,6 +47,10 @@ CASES: tuple[dict[str, Any], ...] = (
     {"rows": 8, "length": 4096, "mesh": "data=2,fsdp=4"},
     {"rows": 8, "length": 4096, "mesh": "expert=8"},
     {"rows": 8, "length": 4096, "mesh": "fsdp=4,expert=2"},
+    {"rows": 64, "length": 4096, "mesh": "data=2,fsdp=8", "nodes": 2, "optimizer": "muon"},
+    {"rows": 4096, "length": 4096, "mesh": "data=128,fsdp=8", "nodes": 128},
+    {"rows": 4096, "length": 4096, "mesh": "data=128,fsdp=8", "nodes": 128, "optimizer": "muon"},
+    {"rows": 4096, "length": 4096, "mesh": "data=1024", "nodes": 128, "optimizer": "muon"},
 )
 
 
@@ -63,7 +66,7 @@ def run(output: str) -> None:
 
 def lower(setup: Setup) -> jax.stages.Lowered:
     """The step of a plan as XLA gets it: shapes, types and shardings, no numbers."""
-    mesh = make_mesh(mi300x(math.prod(setup.sizes)), **setup.sizes._asdict())
+    mesh = make_mesh(mi300x(setup.devices_per_node, setup.nodes), **setup.sizes._asdict())
     execution = Execution("bfloat16", mesh=mesh if mesh.size > 1 else None, remat=setup.remat, **KERNELS)
     trainer = Trainer(setup.model, execution, setup.optimizer)
     ids, floats = (_array(setup, mesh, dtype) for dtype in (jnp.int32, jnp.float32))

@@ -86,8 +86,10 @@ def test_the_batch_of_a_device_holds_all_microbatches():
 def test_gradients_lie_as_memories_and_a_sum_stands_beside_them_with_accumulation():
     s = setup(sizes={"data": 2}, optimizer={"zero1": False})
     assert pm.gradients(s, tuple(trained(s))).bytes == parameters()
-    split = setup(sizes={"data": 2})
+    split = setup(sizes={"data": 2})  # divides the layers
     assert pm.gradients(split, tuple(trained(split))).bytes < 0.6 * parameters()
+    whole = setup(sizes={"data": 4})  # divides the experts, but they come layer by layer
+    assert pm.gradients(whole, tuple(trained(whole))).bytes > 0.8 * parameters()
     summed = setup(accumulate=2)
     moments = pm.memory(summed).moments
     assert all(
@@ -114,6 +116,12 @@ def test_residuals_are_those_of_the_gradient():
     assert sum(x.size * x.dtype.itemsize for x in found) / T - twice == pytest.approx(
         pm.residuals(setup(model)), rel=0.03
     )
+
+
+def test_the_lookups_gradient_is_whole_where_fsdp_shares_the_rows():
+    assert pm.lookup(setup(sizes={"fsdp": 4})) == pm.lookup(setup(sizes={"data": 4})) == ()
+    (item,) = pm.lookup(setup(sizes={"fsdp": 2, "data": 2}))
+    assert item.bytes == 29 * 16 * 4
 
 
 def test_expert_ranks_multiply_the_rows_that_a_device_must_have_room_for():

@@ -94,7 +94,14 @@ def test_data_sums_all_gradients_and_gathers_updates():
     numbers = sum(w.size for w in pw.trained(setup()))
     assert found["all-reduce", "data", "gradients"] == 4 * numbers  # 2 (n - 1) / n of all
     assert 0.45 * 4 * numbers < found["all-gather", "data", "updates"] <= 4 * numbers / 2
-    assert set(sent(setup(OptimizerConfig(name="adamw", zero1=False), data=2))) == {("all-reduce", "data", "gradients")}
+    assert found["reduce-scatter", "data", "look-up's gradient"] == 4 * V * D / 2
+    plain = sent(setup(OptimizerConfig(name="adamw", zero1=False), data=2, loss_chunk=0))
+    assert plain == {("all-reduce", "data", "gradients"): 4 * numbers}
+
+
+def test_the_lookups_gradient_is_whole_where_fsdp_and_data_share_the_rows():
+    assert sent(setup(data=2, fsdp=2))["all-reduce", "data+fsdp", "look-up's gradient"] == 2 * 4 * V * D * 3 / 4
+    assert not any(what == "look-up's gradient" for _, _, what in sent(setup(fsdp=2)))
 
 
 def test_fsdp_gathers_layers_twice_and_scatters_their_gradients():

@@ -96,10 +96,10 @@ def batch(setup: Setup) -> Item:
 
 
 def gradients(setup: Setup, table: tuple[Weight, ...], layers_only: bool = False) -> Item:
-    """e bytes for each number, split as the memories they end in. XLA sets those of the layers up before the loss."""
+    """e bytes for each number, where `Weight.gradient` says. XLA sets those of the layers up before the loss."""
     chosen = [weight for weight in table if weight.slot.layers or not layers_only]
-    size = setup.exact_bytes * sum(weight.part(setup.sizes, "memory") for weight in chosen)
-    return Item("gradients of the layers" if layers_only else "gradients", size, "e a number, as their memories lie")
+    size = setup.exact_bytes * sum(weight.part(setup.sizes, "gradient") for weight in chosen)
+    return Item("gradients of the layers" if layers_only else "gradients", size, "e a number")
 
 
 def sum_of_gradients(setup: Setup, table: tuple[Weight, ...]) -> tuple[Item, ...]:
@@ -158,7 +158,7 @@ def copies(setup: Setup, table: tuple[Weight, ...]) -> tuple[Item, ...]:
 def _loss(setup: Setup, table: tuple[Weight, ...]) -> tuple[Item, ...]:
     """The head. In chunks, the copies of FSDP stay alive across it; with whole logits XLA makes them a second time."""
     again = copies(setup, table) if setup.loss_chunk else ()
-    return (gradients(setup, table, layers_only=True), kept(setup), *again, *head(setup))
+    return (gradients(setup, table, layers_only=True), kept(setup), *again, *head(setup), *lookup(setup))
 
 
 def head(setup: Setup) -> tuple[Item, ...]:
@@ -175,6 +175,14 @@ def head(setup: Setup) -> tuple[Item, ...]:
         Item("logits, their gradient", chunk * m.vocab_size * (e + c), f"{chunk:,} V (e + c)"),
         Item("hidden states, their gradient", P * m.hidden_size * (e + 2 * c), "P D (e + 2 c)"),
     )
+
+
+def lookup(setup: Setup) -> tuple[Item, ...]:
+    """The look-up's gradient, V D e: whole where FSDP and another axis share the rows, else XLA splits its width."""
+    if setup.sizes.fsdp in (1, setup.shards):
+        return ()
+    size = setup.model.vocab_size * setup.model.hidden_size * setup.exact_bytes
+    return (Item("look-up's gradient, whole", size, "V D e"),)
 
 
 def _backward(setup: Setup, table: tuple[Weight, ...]) -> tuple[Item, ...]:

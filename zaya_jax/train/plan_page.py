@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import pathlib
 from collections.abc import Mapping
 from typing import Any
@@ -18,17 +19,16 @@ def compiled_setup(case: Mapping[str, Any]) -> Setup:
     """The setup of a compiled training step of ZAYA1-8B on MI300X.
 
     Args:
-        case: `rows` and `length`; and where they differ, `mesh` (one device), `optimizer` (adamw), its `momentum` and
-            `zero1`, `remat` (block) and `loss_chunk` (1024).
+        case: `rows` and `length`; and where they differ, `mesh` (one device), `nodes` (1), `optimizer` (adamw), its
+            `momentum` and `zero1`, `remat` (block) and `loss_chunk` (1024).
     """
     given = dict(case)
     mesh = given.pop("mesh", "")
     optimizer = {name: given.pop(name) for name in ("momentum", "zero1") if name in given}
     config = OptimizerConfig(name=given.pop("optimizer", "adamw"), **optimizer)
-    devices = 1
-    for size in parse_mesh(mesh):
-        devices *= size
-    return make_setup(PRESETS["zaya1_8b"](), f"1x{devices}", mesh=mesh, optimizer=config, **given)
+    nodes = given.pop("nodes", 1)
+    topology = f"{nodes}x{math.prod(parse_mesh(mesh)) // nodes}"
+    return make_setup(PRESETS["zaya1_8b"](), topology, mesh=mesh, optimizer=config, **given)
 
 
 # The training steps of docs/mi300x.json, as `compiled_setup` has them.
@@ -125,8 +125,8 @@ Written by `python -m experiments.plan --page=docs/plan.md`; do not edit.
 
 `python -m experiments.plan` tells of a training run, without its devices, what a device's memory holds, what it sends
 over each axis of the mesh, and how long a step takes by a roofline. It is arithmetic on the table of weights and on the
-rules by which they are split; nothing is allocated or compiled, and **nothing here has run on a GPU**. Memory is checked
-against XLA's compiler for ROCm (below); times are checked against nothing but one published figure.
+rules by which they are split; nothing is allocated or compiled, and **nothing here has run on a GPU**. Memory is
+checked against XLA's compiler for ROCm (below); times are checked against nothing but one published figure.
 
 If no mesh is given, context is 1 up to 16K, 2 at 32K and 8 at 131K as in the report, FSDP takes the rest of a node,
 data goes across nodes; if no rows are given, a device gets about 16,384 tokens. A run that takes more than 92 % of a
@@ -151,8 +151,8 @@ reading). What the plan says of the same batch, Muon with momentum, remat of blo
   three times as long.
 - Newton-Schulz counts: neither layers (40) nor experts (16) divide by data=1024, so that ZeRO-1 leaves the matrices'
   momentum whole and every device orthogonalises all of them, {exact} s in float32, {bf16} s in bfloat16.
-  FSDP within a node shares that among 8 ({shared} s in float32), and the 128 groups still all do the same. Memories that
-  split layers and experts together (40 x 16 = 5 x 128) would share it among all.
+  FSDP within a node shares that among 8 ({shared} s in float32), and the 128 groups still all do the same.
+  Memories that split layers and experts together (40 x 16 = 5 x 128) would share it among all.
 """
 
 _COMPILED = """\
@@ -172,8 +172,8 @@ device; remat of blocks where nothing is said.
   has gathered for the kernel. The plan counts all of that because it was seen in the compiler's buffers; a program
   without it would be smaller. Casting experts before they are gathered would halve what is sent.
 - Muon on one device: the plan counts the results of all matrices beside their gradients, XLA finds places for some.
-- Meshes of two axes take up to 7 % more than planned, expert=8 takes 6 % less. Neither was followed up; among the
-  buffers of the former is a second one of the size of the embedding's gradient.
+- Where FSDP shares the rows with another axis, XLA does not split the gradient of the embedding's look-up: a whole
+  [V, D] in float32 on every device, and all of it sent. A constraint on that gradient should spare both.
 - Whole logits of 32,768 tokens (not in the table) were planned at 205 GB and compiled to 170: beyond 80 % of the device
   XLA starts to recompute. remat "none" with whole logits on one device just meets that limit.
 - remat "dots" compiles to the same bytes as "block", and is planned so: the products stand in functions with a gradient

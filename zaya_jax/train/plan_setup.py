@@ -149,7 +149,7 @@ class Weight(NamedTuple):
     Attributes:
         slot: its declaration.
         home: mesh axes that split it, of each of its own axes.
-        memory: the same of its optimizer memories and, since they end there, of its gradients.
+        memory: the same of its optimizer memories.
         update: the same of its update while it is computed: Muon shares matrices out even without ZeRO-1.
     """
 
@@ -164,11 +164,16 @@ class Weight(NamedTuple):
         return math.prod(self.slot.shape)
 
     @property
+    def gradient(self) -> tuple[tuple[str, ...], ...]:
+        """Where its gradient lies: as its memories' layers, and else as the weight: layers come one after the other."""
+        return (self.memory[0], *self.home[1:]) if self.slot.layers else self.memory
+
+    @property
     def matrix(self) -> bool:
         """Whether the table gives it to Muon."""
         return self.slot.weight.update == "muon"
 
-    def part(self, sizes: Sizes, where: Literal["home", "memory", "update"] = "home") -> int:
+    def part(self, sizes: Sizes, where: Literal["home", "memory", "update", "gradient"] = "home") -> int:
         """Numbers on one device."""
         return self.size // split(sizes, names(getattr(self, where)))
 

@@ -198,10 +198,19 @@ def _exchanges(setup: Setup, weight: Weight) -> Iterator[Collective]:
 
 
 def _lookup(setup: Setup) -> Iterator[Collective]:
-    """FSDP splits the embedding's width: its rows are exchanged after the look-up, their gradients before: 2 P D e."""
-    size = 2 * setup.accumulate * setup.local_tokens * setup.model.hidden_size * setup.exact_bytes
-    devices = setup.sizes.fsdp
-    yield Collective("all-to-all", ("fsdp",), "embedded tokens", size * (devices - 1) / devices)
+    """FSDP splits the embedding's width: its rows are exchanged after the look-up, their gradients before: 2 P D e.
+
+    Over other axes the look-up's gradient is summed, V D e, apart from the chunked head's: whole where FSDP shares the
+    rows with another axis, scattered to ZeRO-1's parts without FSDP.
+    """
+    m, e, fsdp = setup.model, setup.exact_bytes, setup.sizes.fsdp
+    size = 2 * setup.accumulate * setup.local_tokens * m.hidden_size * e
+    yield Collective("all-to-all", ("fsdp",), "embedded tokens", size * (fsdp - 1) / fsdp)
+    if setup.loss_chunk and fsdp < setup.devices:
+        scattered = fsdp == 1 and setup.optimizer.zero1
+        size = (1 if scattered else 2) * setup.accumulate * m.vocab_size * m.hidden_size * e
+        kind = "reduce-scatter" if scattered else "all-reduce"
+        yield Collective(kind, AXES, "look-up's gradient", size * (setup.devices - 1) / setup.devices)
 
 
 def _experts(setup: Setup) -> Iterator[Collective]:
