@@ -53,15 +53,6 @@ class CheckpointPolicy:
 
 
 @dataclasses.dataclass(frozen=True)
-class Samples:
-    """What the model is made to write while it is trained: every so many steps (0: never) after these prompts."""
-
-    every: int = 0
-    prompts: tuple[str, ...] = ()
-    new_tokens: int = 100
-
-
-@dataclasses.dataclass(frozen=True)
 class RunConfig:
     """A training run.
 
@@ -77,10 +68,9 @@ class RunConfig:
         steps: of the run.
         seed: of the fresh weights.
         execution: how it is computed.
-        mesh: sizes of the mesh's axes; empty is one device.
         seconds: of wall clock after which the run stops with a checkpoint; 0 is no limit.
         bad_steps: not finite, in a row, that end the run.
-        evaluation, checkpoints, samples: see there.
+        evaluation, checkpoints: see there.
         log_every: steps between two records of metrics.
 
     Raises:
@@ -101,12 +91,10 @@ class RunConfig:
     steps: int = 100
     seed: int = 0
     execution: ExecutionConfig = dataclasses.field(default_factory=ExecutionConfig)
-    mesh: dict[str, int] = dataclasses.field(default_factory=dict)
     seconds: float = 0.0
     bad_steps: int = 10
     evaluation: Evaluation = dataclasses.field(default_factory=Evaluation)
     checkpoints: CheckpointPolicy = dataclasses.field(default_factory=CheckpointPolicy)
-    samples: Samples = dataclasses.field(default_factory=Samples)
     log_every: int = 1
 
     def __post_init__(self):
@@ -119,14 +107,15 @@ class RunConfig:
         """Tokens of a step, padding among them."""
         return self.rows * self.accumulate * self.data.length
 
-    def trainer(self, mesh: Any = None) -> Trainer:
+    @property
+    def trainer(self) -> Trainer:
         """What the steps are made of."""
-        execution = Execution(**dataclasses.asdict(self.execution), mesh=mesh)
+        execution = Execution(**dataclasses.asdict(self.execution))
         return Trainer(self.model, execution, self.optimizer, self.balance_rate, self.skip, self.loss_chunk)
 
 
 # What may change when a run goes on: it changes nothing that the run computes but rounding.
-OPERATIONAL = ("mesh", "seconds", "evaluation", "checkpoints", "samples", "log_every", "bad_steps", "data.cache")
+OPERATIONAL = ("seconds", "evaluation", "checkpoints", "log_every", "bad_steps", "data.cache")
 
 
 def conflicts(old: dict[str, Any], new: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
