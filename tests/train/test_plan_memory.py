@@ -158,11 +158,11 @@ def test_against_the_training_steps_of_mi300x_json(root, case):
 
 def test_against_all_compiled_training_steps(root):
     cases = compiled(root / "docs")
-    assert len(cases) > 15
+    assert len(cases) > 20
     for case, found in cases:
         memory = pm.memory(compiled_setup(case))
         assert sum(item.bytes for item in memory.state) == pytest.approx(found["argument"], rel=1e-3), case
-        assert memory.peak == pytest.approx(found["peak"], rel=0.08), case
+        assert memory.peak == pytest.approx(found["peak"], rel=0.1), case
 
 
 def state_on(model, optimizer: str, **sizes) -> list[float]:
