@@ -1,7 +1,7 @@
 """Training steps compiled for MI300X to see what plans are worth (`zaya_jax.train.plan`): only their bytes count.
 
-The step is `train.step.train_step`; with its loss in chunks it is that of `_chunked_step`, which leaves the router
-biases alone.
+The step is `train.step.train_step`. Where rows are shared it knows no loss in chunks yet: there it is `_chunked_step`,
+which leaves the router biases alone.
 """
 
 from __future__ import annotations
@@ -34,6 +34,8 @@ CASES: tuple[dict[str, Any], ...] = (
     {"rows": 1, "length": 4096, "remat": "none", "loss_chunk": 0},
     {"rows": 4, "length": 4096},
     {"rows": 1, "length": 32768},
+    {"rows": 2, "length": 4096, "accumulate": 2},
+    {"rows": 16, "length": 4096, "mesh": "fsdp=8", "loss_chunk": 0, "accumulate": 2},
     {"rows": 1, "length": 4096, "optimizer": "muon"},
     {"rows": 8, "length": 4096, "mesh": "fsdp=8"},
     {"rows": 8, "length": 4096, "mesh": "fsdp=8", "remat": "none"},
@@ -68,11 +70,11 @@ def lower(setup: Setup) -> jax.stages.Lowered:
     """The step of a plan as XLA gets it: shapes, types and shardings, no numbers."""
     mesh = make_mesh(mi300x(setup.devices_per_node, setup.nodes), **setup.sizes._asdict())
     execution = Execution("bfloat16", mesh=mesh if mesh.size > 1 else None, remat=setup.remat, **KERNELS)
-    trainer = Trainer(setup.model, execution, setup.optimizer)
+    trainer = Trainer(setup.model, execution, setup.optimizer, loss_chunk=setup.loss_chunk)
     ids, floats = (_array(setup, mesh, dtype) for dtype in (jnp.int32, jnp.float32))
     rate = jax.ShapeDtypeStruct((), jnp.float32, sharding=NamedSharding(mesh, PartitionSpec()))
     arguments = (abstract_state(trainer, mesh), Batch(ids, ids, floats, ids, ids), rate)
-    if not setup.loss_chunk:
+    if not setup.loss_chunk or setup.shards == 1:
         return train_step.lower(trainer, *arguments)
     step = functools.partial(_chunked_step, trainer, setup.loss_chunk)
     return jax.jit(step, donate_argnums=0).lower(*arguments)
@@ -103,4 +105,7 @@ def _mean_loss(trainer: Trainer, chunk: int, params, balance, batch: Batch):
 
 
 def _array(setup: Setup, mesh, dtype) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct((setup.rows, setup.length), dtype, sharding=NamedSharding(mesh, rows_spec()))
+    shape, spec = (setup.rows // setup.accumulate, setup.length), rows_spec()
+    if setup.accumulate > 1:
+        shape, spec = (setup.accumulate, *shape), PartitionSpec(None, *spec)
+    return jax.ShapeDtypeStruct(shape, dtype, sharding=NamedSharding(mesh, spec))

@@ -91,10 +91,9 @@ def test_gradients_lie_as_memories_and_a_sum_stands_beside_them_with_accumulatio
     whole = setup(sizes={"data": 4})  # divides the experts, but they come layer by layer
     assert pm.gradients(whole, tuple(trained(whole))).bytes > 0.8 * parameters()
     summed = setup(accumulate=2)
-    moments = pm.memory(summed).moments
-    assert all(
-        items[0] == pm.Item("sum over microbatches", parameters(), "as the gradients") for items in moments.values()
-    )
+    *moments, update = pm.memory(summed).moments.values()
+    assert all(items[0] == pm.Item("sum over microbatches", parameters(), "as the gradients") for items in moments)
+    assert update == pm.memory(setup()).moments["the update"]  # the sum is then the gradient
 
 
 def test_residuals_are_those_of_the_gradient():
@@ -159,11 +158,11 @@ def test_against_the_training_steps_of_mi300x_json(root, case):
 
 def test_against_all_compiled_training_steps(root):
     cases = compiled(root / "docs")
-    assert len(cases) > 15
+    assert len(cases) > 20
     for case, found in cases:
         memory = pm.memory(compiled_setup(case))
         assert sum(item.bytes for item in memory.state) == pytest.approx(found["argument"], rel=1e-3), case
-        assert memory.peak == pytest.approx(found["peak"], rel=0.08), case
+        assert memory.peak == pytest.approx(found["peak"], rel=0.1), case
 
 
 def state_on(model, optimizer: str, **sizes) -> list[float]:

@@ -61,7 +61,7 @@ def memory(setup: Setup) -> Memory:
         moments={
             "the loss": (*always, *_loss(setup, table)),
             "a layer's backward pass": (*always, *_backward(setup, table)),
-            "the update": (*always, *_update(setup, table)),
+            "the update": _update(setup, table),
         },
     )
 
