@@ -24,6 +24,11 @@ def test_the_fitted_axis_holds_every_value_and_has_ticks(values, log, zero):
         assert axis.low == 0
 
 
+def test_an_axis_from_zero_begins_there():
+    assert [fit([np.array(y)], zero=True).low for y in ([0.0, 0.0], [3.0], [2.0, 9.0])] == [0, 0, 0]
+    assert fit([np.array([-1.0, 9.0])], zero=True).low < -1
+
+
 def test_places():
     assert Axis(2, 4).place(3) == 0.5
     np.testing.assert_allclose(Axis(1, 100, log=True).place([1, 10, 100]), [0, 0.5, 1])

@@ -18,12 +18,13 @@ QUIET = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-
 # What a user's pointer and keys would do; the page itself lets no second script run, so that line is taken out.
 ACTIONS = """<script>
 addEventListener("error", (event) => document.body.append("SCRIPT " + "FAILED: " + event.message));
+const areas = [...document.querySelectorAll(".area")];
 const point = (area, x, y) => {
   const box = area.getBoundingClientRect();
   const place = {clientX: box.left + x * box.width, clientY: box.top + y * box.height};
   area.dispatchEvent(new PointerEvent("pointermove", place));
 };
-for (const area of document.querySelectorAll(".area")) point(area, .5, .1);
+areas.forEach((area, i) => point(area, i === 1 ? 0 : .5, area.querySelector(".heat") ? .5 : .1));
 document.querySelector('li[data-run="1"]').click();
 </script>"""
 
@@ -65,7 +66,8 @@ def test_values_under_the_pointer_and_hidden_runs(tmp_path, content):
         and "a, training loss, this step: 1.12" in first
         and "b, training loss, this step: 3" in first
     )
-    assert any("layer 0: 0.9 " in Page(tip).text + " " for tip in tips)
+    assert "step 51" in Page(tips[1]).text and "a, training loss: 1.12" in Page(tips[1]).text  # the left end
+    assert any(Page(tip).text == "step 51 layer 1: 0.95" for tip in tips)
     page = Page(found)
     hidden = [a for tag, a in page.tags if a.get("data-run") == "1" and tag in ("path", "span")]
     assert hidden and all("display: none" in a["style"] for a in hidden)

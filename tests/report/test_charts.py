@@ -1,6 +1,7 @@
 """Charts: the drawn lines are the values, read off by the axes that the page states."""
 
 import base64
+import re
 import zlib
 
 import numpy as np
@@ -127,3 +128,18 @@ def test_another_reader_sees_the_same_picture(tmp_path):
         colors = np.array(picture.getpalette()).reshape(-1, 3)
     lightness = colors[:255] @ [0.2126, 0.7152, 0.0722]
     assert (np.diff(lightness) > -0.5).all()  # readable without colours too
+
+
+def test_grid_and_numbers_stand_at_their_values():
+    x = np.array([0.0, 40.0])
+    page = Page(draw(Chart("t", "u", [Line(0, "a", x, np.array([0.0, 30.0]))], ["a"], y=Axis(0, 40))))
+    spans = {a["style"] for tag, a in page.tags if tag == "span" and "style" in a}
+    assert {f"bottom:{place}.00%" for place in (0, 25, 50, 75, 100)} <= spans
+    (grid,) = [a["d"] for tag, a in page.tags if a.get("class") == "grid"]
+    (x0, x1), (y0, y1) = area(page)["data-x"], area(page)["data-y"]
+    rows = [float(down) for down in re.findall(r"M0 (\d+)h", grid)]
+    np.testing.assert_allclose([y0 + (y1 - y0) * (1 - row / 1e5) for row in rows], [0, 10, 20, 30, 40], atol=1e-3)
+    columns = [float(across) for across in re.findall(r"M(\d+) 0v", grid)]
+    np.testing.assert_allclose([x0 + (x1 - x0) * column / 1e5 for column in columns], [0, 10, 20, 30, 40], atol=1e-3)
+    numbers = [word for word in page.words if word in ("0", "10", "20", "30", "40")]
+    assert numbers == ["0", "10", "20", "30", "40"] * 2

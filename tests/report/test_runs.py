@@ -21,6 +21,14 @@ def test_every_kind_arrives(tmp_path):
     assert (steps, loss, bits) == (5, 2.5, 0.875)
 
 
+def test_the_last_look_at_a_step_counts(tmp_path):
+    looks = [(10, "a", 3.0), (20, "a", 2.0), (20, "b", 5.0), (20, "a", 2.5), (15, "a", 2.75)]
+    run = read_run(write_run(tmp_path, [{"kind": "eval", "step": s, "name": n, "loss": x} for s, n, x in looks]))
+    steps, loss, bits = run.evaluations()["a"]
+    assert (steps.tolist(), loss.tolist()) == ([10, 15, 20], [3.0, 2.75, 2.5]) and np.isnan(bits).all()
+    assert list(run.evaluations()) == ["a", "b"]
+
+
 def test_null_and_missing_are_nan(tmp_path):
     records = [step(1, loss=None, max_load=None), {"kind": "train", "step": 2}, step(3, min_load=[None, 1, 2])]
     run = read_run(write_run(tmp_path, records))

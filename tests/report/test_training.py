@@ -63,6 +63,14 @@ def test_runs_side_by_side(tmp_path):
     assert page.text.count("Load entropy by layer: ") == 2
 
 
+def test_wall_clock_is_in_a_unit_of_its_size(tmp_path):
+    hours = [step(i, seconds=3600.0 * i) for i in range(1, 11)]
+    page = pages(tmp_path, a=hours, b=whole_run(3))
+    (axis,) = [attributes["data-x"] for _, attributes in page.tags if attributes.get("data-across") == "hours"]
+    low, high = map(float, axis.split())
+    assert low < 1 and 10 <= high < 11
+
+
 def test_the_same_configurations_are_said_to_be(tmp_path):
     assert "The configurations are the same." in pages(tmp_path, a=whole_run(2), b=whole_run(3)).text
 

@@ -47,7 +47,7 @@ def fit(values: Iterable[np.ndarray], *, log: bool = False, margin: float = 0.04
     low = min(low, 0.0) if zero else low
     if not high - low > 1e-9 * max(abs(low), abs(high)):
         half = 0.5 * abs(high) or 0.5
-        return Axis(low if zero and low < high else low - half, high + half)
+        return Axis(low if zero and low == 0 else low - half, high + half)
     space = margin * (high - low)
     return Axis(low if zero and low == 0 else low - space, high + space)
 

@@ -57,11 +57,18 @@ class Run:
         return self.listed["start"][-1] if self.listed["start"] else {}
 
     def evaluations(self) -> dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        """Steps, losses and bits per byte, each [n], by the name of the held-out set."""
-        names = dict.fromkeys(str(record.get("name", "held out")) for record in self.listed["eval"])
-        chosen = {n: [r for r in self.listed["eval"] if str(r.get("name", "held out")) == n] for n in names}
+        """Steps, losses and bits per byte, each [n], by the name of the held-out set; steps rise.
+
+        Of several looks at one step the last counts: the one at the end, for instance, which takes in everything.
+        """
+        looks: dict[str, dict[float, Mapping[str, Any]]] = {}
+        for record in self.listed["eval"]:
+            looks.setdefault(str(record.get("name", "held out")), {})[number(record["step"])] = record
         keys = ("step", "loss", "bits_per_byte")
-        return {n: tuple(np.array([number(r.get(k)) for r in rows]) for k in keys) for n, rows in chosen.items()}
+        return {
+            name: tuple(np.array([number(found[step].get(key)) for step in sorted(found)]) for key in keys)
+            for name, found in looks.items()
+        }
 
 
 def read_run(workdir: pathlib.Path | str) -> Run:

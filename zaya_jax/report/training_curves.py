@@ -232,10 +232,7 @@ def _held_out(runs: Sequence[Run], column: int) -> list[Line]:
     lines = []
     for i, run in enumerate(runs):
         for name, (steps, *values) in run.evaluations().items():
-            order = np.argsort(steps, kind="stable")
-            lines.append(
-                Line(i, _label(run, f"held out ({name})", runs), steps[order], values[column][order], "points")
-            )
+            lines.append(Line(i, _label(run, f"held out ({name})", runs), steps, values[column], "points"))
     return lines
 
 
