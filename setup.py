@@ -28,11 +28,14 @@ EXTRAS = {
     "benchmarks": [*TORCH, "psutil>=7.2"],
     "hub": ["huggingface-hub>=2.4"],
     "plot": ["matplotlib>=3.11"],
+    "parquet": ["pyarrow>=26"],
+    "tensorboard": ["tensorboardx>=2.6.5"],
+    "wandb": ["wandb>=0.31"],
     "aot": ["triton==3.6.0"],
     "cuda": ["jax[cuda12]>=0.10.2,<0.12"],
     "rocm": ["jax-rocm7-plugin==0.10.2", "jax-rocm7-pjrt==0.10.2"],
 }
-DATA = ["**/*.jinja", "**/*.json", "**/*.txt"]
+DATA = ["**/*.jinja", "**/*.json", "**/*.txt", "**/*.css", "**/*.js"]
 
 setup(
     name="zaya_jax",

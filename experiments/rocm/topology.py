@@ -40,12 +40,12 @@ device_description_str: "AMD Instinct MI300X"
 """
 
 
-def mi300x(count: int) -> Sequence[jax.Device]:
-    """The MI300Xs of one node; programs are compiled for them, nothing can be put on them."""
+def mi300x(count: int, nodes: int = 1) -> Sequence[jax.Device]:
+    """The MI300Xs of one node, or of several alike; programs are compiled for them, nothing can be put on them."""
     from jax.experimental import topologies
 
     _load()
-    return topologies.get_topology_desc(platform="rocm", target_config=_TARGET, topology=f"1x1x{count}").devices
+    return topologies.get_topology_desc(platform="rocm", target_config=_TARGET, topology=f"{nodes}x1x{count}").devices
 
 
 @functools.cache

@@ -9,7 +9,7 @@ import termios
 
 import pytest
 
-from zaya_jax.report.progress import Progress, describe
+from zaya_jax.report.progress import Progress, describe, duration, eta, mfu, training_figures
 
 
 class Terminal(io.StringIO):
@@ -88,3 +88,32 @@ def test_words_of_figures():
     figures = {"loss": 2.3456, "tokens_per_s": 9876.5, "step": 12345, "bits_per_byte": "2.3 so far", "held_out": 0.5}
     expected = "3 of 1,000 tokens, loss 2.35, tokens/s 9,876, step 12,345, bits/byte 2.3 so far, held out 0.5"
     assert describe(3, 1000, "tokens", figures) == expected
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [((10, 100, 20), 180), ((10, 100, 5, 8), 225), ((100, 100, 9), 0), ((110, 100, 9), 0), ((5, 100, 9, 5), None)],
+)
+def test_eta_is_the_rest_at_the_speed_so_far(arguments, expected):
+    assert eta(*arguments) == expected
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(0.4, "0 s"), (59.4, "59 s"), (59.6, "1 min 00 s"), (725, "12 min 05 s"), (3600, "1 h 00 min"),
+     (12000, "3 h 20 min"), (964800, "11 d 04 h"), (None, "-"), (float("nan"), "-"), (float("inf"), "-")],
+)  # fmt: skip
+def test_durations_in_words(seconds, words):
+    assert duration(seconds) == words
+
+
+def test_mfu_by_hand():
+    # 8 devices of 100 FLOP/s can do 800; 20 tokens/s of 10 FLOPs each take 200 of them.
+    assert mfu(20, 10, 8, 100) == 0.25
+    assert mfu(20, 10, 8, None) is None
+
+
+def test_what_training_shows():
+    figures = training_figures(2.34567, 12345.6, 0.3812, 725)
+    assert describe(3, 9, "steps", figures) == "3 of 9 steps, loss 2.3457, tokens/s 12,346, MFU 38.1 %, ETA 12 min 05 s"
+    assert training_figures(2, None, None, None) == {"loss": "2.0000", "tokens_per_s": "-", "ETA": "-"}

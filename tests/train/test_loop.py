@@ -25,7 +25,7 @@ def run(monkeypatch):
             now[0] += durations[min(batch, len(durations) - 1)]
             rates.append(float(rate))
             zero = jnp.zeros(())
-            return state + 1, StepMetrics(zero, zero, zero, zero)
+            return state + 1, StepMetrics(zero, zero, zero, zero, zero)
 
         monkeypatch.setattr(loop, "train_step", step)
         finished = list(loop.run(TRAINER, 0, lambda number: number, budget, clock=lambda: now[0]))

@@ -13,13 +13,14 @@ from tests.train.models import tiny
 from zaya_jax.errors import UserError
 from zaya_jax.model import Execution
 from zaya_jax.model.layout import unstack
-from zaya_jax.train.optimizer import OptimizerConfig, is_matrix, learning_rate, optimizer
+from zaya_jax.train.optimizer import OptimizerConfig, is_matrix, optimizer
 
 MATRICES = {
     *("q_proj", "k_proj", "v_current", "v_delayed", "o_proj"),
     *("down_weight", "fc1_weight", "fc2_weight", "out_weight", "gate_up", "down"),
 }
 CONFIG = tiny()
+LABELS = is_matrix(CONFIG, "stacked")
 NAMES, LAYOUTS = ("adamw", "muon"), ("stacked", "unstacked")
 
 
@@ -59,16 +60,6 @@ def test_labels_are_the_matrices(layout):
     assert not MATRICES & {name for name, yes in zip(leaf_names(tree), jax.tree.leaves(tree)) if not yes}
 
 
-@pytest.mark.parametrize(("progress", "rate"), [(0, 0), (0.05, 1), (0.1, 2), (0.55, 1.2), (1, 0.4), (1.7, 0.4)])
-def test_schedule_rises_to_the_peak_and_falls_along_half_a_cosine(progress, rate):
-    config = OptimizerConfig(learning_rate=2, warmup=0.1, final=0.2)
-    assert learning_rate(config, progress) == pytest.approx(rate)
-
-
-def test_schedule_without_warmup_begins_at_the_peak():
-    assert learning_rate(OptimizerConfig(learning_rate=2, warmup=0), 0) == 2
-
-
 @pytest.mark.parametrize("name", NAMES)
 def test_only_matrices_decay(name):
     weights, pushed = params("stacked"), updates(name, "stacked", 0.25, zero=True)
@@ -88,7 +79,9 @@ def test_muon_update_of_every_matrix_is_nearly_orthogonal_with_rms_a_fifth():
     pushed = updates("muon", "stacked", 0.0)
     for name, push in zip(leaf_names(pushed), jax.tree.leaves(pushed)):
         if name in MATRICES:
-            singular = np.linalg.svd(np.asarray(push), compute_uv=False)  # of each layer and expert
+            parts = 2 if name == "gate_up" else 1
+            push = np.asarray(push).reshape(*push.shape[:-2], parts, -1, push.shape[-1])
+            singular = np.linalg.svd(push, compute_uv=False)  # of each layer and expert
             relative = singular / (0.2 * np.sqrt(max(push.shape[-2:])))
             # Five iterations bring all but the smallest singular values near 1.
             assert 0.65 < np.median(relative, axis=-1).min() and relative.max() < 1.3, name
@@ -116,6 +109,43 @@ def test_gradients_are_clipped_to_the_global_norm():
     assert float(optax.tree.norm(moments)) == pytest.approx(0.1 * 0.5, rel=1e-4)
 
 
-def test_unknown_optimizer_is_a_users_mistake():
-    with pytest.raises(UserError, match=r"adamw.*'sgd'"):
-        optimizer(OptimizerConfig("sgd"), tiny(), "stacked")
+def memory(config):
+    """Shapes of what is remembered of the parameters."""
+    state = jax.eval_shape(optimizer(config, CONFIG, "stacked").init, params("stacked"))
+    return sorted(x.shape for x in jax.tree.leaves(state) if x.shape)
+
+
+def test_muon_remembers_one_average_of_a_matrix_and_two_of_anything_else():
+    shapes = [(x.shape, yes) for x, yes in zip(jax.tree.leaves(params("stacked")), jax.tree.leaves(LABELS))]
+    matrices, rest = ([shape for shape, yes in shapes if yes is which] for which in (True, False))
+    assert memory(OptimizerConfig("muon")) == sorted(matrices + 2 * rest)
+    assert memory(OptimizerConfig("adamw")) == sorted(2 * matrices + 2 * rest)
+    assert memory(OptimizerConfig("muon", momentum=0)) == sorted(2 * rest)
+
+
+def test_an_infinite_clip_clips_nothing():
+    update = optimizer(OptimizerConfig("adamw", clip=np.inf), CONFIG, "stacked")
+    state = quick_jit(lambda g, w: update.update(g, update.init(w), w)[1])(gradients("stacked"), params("stacked"))
+    moments = optax.tree_utils.tree_get(state, "mu")
+    assert float(optax.tree.norm(moments)) == pytest.approx(
+        0.1 * float(optax.tree.norm(gradients("stacked"))), rel=1e-4
+    )
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"name": "sgd"},
+        {"decay": "steps"},
+        {"newton_schulz_dtype": "float16"},
+        {"clip": 0},
+        {"momentum": 1},
+        {"warmup": 1.5},
+        {"warmup_steps": -1},
+        {"learning_rate": float("nan")},
+    ],
+    ids=lambda wrong: next(iter(wrong)),
+)
+def test_impossible_values_are_users_mistakes(wrong):
+    with pytest.raises(UserError, match=f"OptimizerConfig.{next(iter(wrong))}: .*{next(iter(wrong.values()))}"):
+        OptimizerConfig(**wrong)

@@ -1,5 +1,6 @@
 """The training step on a tiny model."""
 
+import dataclasses
 import functools
 
 import jax
@@ -51,7 +52,7 @@ def test_balancing_evens_the_load_without_the_loss():
     before = init(TRAINER, jax.random.key(0))
     for new, old in zip(jax.tree.leaves(state.params), jax.tree.leaves(before.params)):
         np.testing.assert_array_equal(new, old)
-    entropy = np.stack([m.load_entropy_L for m in metrics])
+    entropy = np.stack([m.balance.entropy_L for m in metrics])
     assert entropy[0].min() < 0.9 < entropy[-1].min()
 
 
@@ -78,3 +79,44 @@ def test_gradients_of_stacked_and_unstacked_execution_agree(x64):
 def test_every_weight_gets_a_gradient(x64):
     gradients = jax.tree_util.tree_leaves_with_path(float64_gradients("stacked")[1])
     assert [jax.tree_util.keystr(path) for path, gradient in gradients if not np.any(np.asarray(gradient))] == []
+
+
+def parts_of(batch, parts):
+    """[A, B / A, T]."""
+    return jax.tree.map(lambda x: x.reshape(parts, -1, *x.shape[1:]), batch)
+
+
+def test_accumulated_batches_are_one_batch(x64):
+    """Whatever the parts count: documents of one hold more targets than those of another."""
+    trainer = Trainer(CONFIG, Execution(dtype="float64"), loss_chunk=7)
+    batch = random_batch(CONFIG, rows=4)
+    batch.mask_BT[0] = 0
+    results = []
+    for given in (batch, parts_of(batch, 2)):
+        state = init(trainer, jax.random.key(1))
+        results.append(step(trainer, state, given, 1e-3))
+    for other in results[1:]:
+        for one, two in zip(jax.tree.leaves(results[0]), jax.tree.leaves(other)):
+            np.testing.assert_allclose(two, one, rtol=1e-9, atol=1e-11)
+
+
+def test_a_loss_in_chunks_is_the_loss(x64):
+    trainer = Trainer(CONFIG, Execution(dtype="float64"))
+    state = init(trainer, jax.random.key(1))
+    evaluate = quick_jit(evaluate_step, static_argnums=0)
+    whole = evaluate(trainer, state.variables, BATCH)
+    chunks = evaluate(dataclasses.replace(trainer, loss_chunk=5), state.variables, BATCH)
+    np.testing.assert_allclose(chunks, whole, rtol=1e-12)
+
+
+def test_a_step_that_is_not_finite_changes_nothing_but_its_number():
+    state = init(TRAINER, jax.random.key(0))
+    before = jax.device_get(state)
+    bad = BATCH._replace(targets_BT=np.full_like(BATCH.targets_BT, CONFIG.vocab_size))  # NaN, says the loss
+    after, metrics = step(TRAINER, state, bad, 1e-2)
+    assert not metrics.applied and np.isnan(metrics.loss)
+    assert int(after.step) == 1
+    for new, old in zip(jax.tree.leaves(after.replace(step=0)), jax.tree.leaves(before.replace(step=0))):
+        np.testing.assert_array_equal(new, old)
+    _, metrics = step(TRAINER, after, BATCH, 1e-2)
+    assert metrics.applied and np.isfinite(metrics.loss)

@@ -70,6 +70,6 @@ class Plan:
         return self.bins[_order(self.seed, epoch, len(self.bins))[place]]
 
 
-@functools.lru_cache(maxsize=2)  # windows are read one after the other
+@functools.lru_cache(maxsize=64)  # windows are read one after the other, those of several sources in turns
 def _order(seed: int, epoch: int, count: int) -> np.ndarray:
     return np.random.Generator(np.random.PCG64([seed, epoch])).permutation(count)

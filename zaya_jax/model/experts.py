@@ -11,6 +11,7 @@ from zaya_jax.errors import mistake
 from zaya_jax.model.config import ModelConfig
 from zaya_jax.model.execution import Execution
 from zaya_jax.model.experts_unstacked import expert_mlp
+from zaya_jax.model.lora import Adapted, merged, product
 from zaya_jax.parallel import Kind, best_kind, each_device, exchange
 
 
@@ -61,6 +62,8 @@ def _apply(config: ModelConfig, execution: Execution, kind: str, gate_up, down, 
     gate_P1 = gate_BT.reshape(-1, 1)
     order = sort_by_expert(routes_P, config.num_experts)
     rows = take_sorted(x_PD.astype(execution.compute_dtype), order)
+    if isinstance(gate_up, tuple):  # no product of their own for adapters
+        gate_up, down = tuple(map(merged, gate_up)), tuple(map(merged, down))
     arguments = (execution, rows, gate_up, down, order.group_sizes_E)
     if isinstance(gate_up, tuple):
         y_PD = unsort(expert_mlp(*arguments), order) * gate_P1
@@ -85,6 +88,9 @@ def _owners_mlp(execution: Execution, x_MD, gate_up_EXD, down_EDF, group_sizes_E
 
 def _stacked_mlp(execution: Execution, x_MD, gate_up_EXD, down_EDF, group_sizes_E, gate_M=None):
     """The experts' MLP as two grouped products, times each row's gate if there are any, exact type."""
+    if isinstance(gate_up_EXD, Adapted) or isinstance(down_EDF, Adapted):
+        y_MD = _adapted_mlp(execution, x_MD, gate_up_EXD, down_EDF, group_sizes_E)
+        return y_MD if gate_M is None else y_MD * gate_M[:, None]
     hidden_MF = grouped_swiglu(x_MD, gate_up_EXD, group_sizes_E, implementation=execution.experts)
     return grouped_matmul(
         hidden_MF,
@@ -94,3 +100,15 @@ def _stacked_mlp(execution: Execution, x_MD, gate_up_EXD, down_EDF, group_sizes_
         preferred_element_type=execution.exact_dtype,
         implementation=execution.experts,
     )
+
+
+def _adapted_mlp(execution: Execution, x_MD, gate_up_EXD, down_EDF, group_sizes_E):
+    """The experts' MLP with adapters, which are grouped products of their own: nothing can be fused with them."""
+
+    def multiply(x_MX, weight_EYX):
+        options = {"preferred_element_type": execution.exact_dtype, "implementation": execution.experts}
+        return grouped_matmul(x_MX, weight_EYX, group_sizes_E, **options)
+
+    gated, up = jnp.split(product(multiply, x_MD, gate_up_EXD), 2, axis=-1)
+    hidden_MF = (jax.nn.silu(gated) * up).astype(execution.compute_dtype)
+    return product(multiply, hidden_MF, down_EDF)

@@ -21,6 +21,7 @@ from kernels_pallas.bits import as_integers, like
 from kernels_pallas.products import outer
 from zaya_jax.model.config import Rope
 from zaya_jax.model.execution import Execution
+from zaya_jax.model.lora import Adapted, product
 from zaya_jax.parallel import column_shards
 
 _FEW_ROWS = 64
@@ -30,11 +31,11 @@ _WIDE = 64 * _LANES  # the vectoriser gives up on more slices than 64
 _CONTRACT_LAST = (((1,), (1,)), ((), ()))
 
 
-def dense(execution: Execution, x: jax.Array, weight: jax.Array, bias: jax.Array | None = None) -> jax.Array:
+def dense(execution: Execution, x: jax.Array, weight: jax.Array | Adapted, bias: jax.Array | None = None) -> jax.Array:
     """x [..., in] times weight [out, in] (+ bias [out]), accumulated and returned in the exact type."""
     # Where rows and columns are spread over devices, to make one axis of them would gather the columns.
     flat = x if column_shards(execution.mesh) > 1 else x.reshape(-1, x.shape[-1])
-    y = matmul(execution, flat, weight).reshape(*x.shape[:-1], weight.shape[0])
+    y = product(functools.partial(matmul, execution), flat, weight).reshape(*x.shape[:-1], weight.shape[0])
     return y if bias is None else y + bias.astype(y.dtype)
 
 

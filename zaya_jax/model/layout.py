@@ -87,7 +87,7 @@ def initialize(config: ModelConfig, layout: Layout, key: jax.Array, dtype: str) 
     """Draws fresh variables. Each weight's key is folded from its path, layer and expert: every layout is alike."""
 
     def make(slot: Slot) -> jax.Array:
-        return _initial(slot, key).astype(slot.dtype(dtype))
+        return initial(slot, key).astype(slot.dtype(dtype))
 
     return build(config, layout, make)
 
@@ -155,8 +155,11 @@ def _layered(table: Mapping[str, Weight], collection: str):
     return [(path, w) for path, w in table.items() if path.startswith(f"{collection}/layers/")]
 
 
-def _initial(slot: Slot, key: jax.Array) -> jax.Array:
-    """All layers and experts of an array in one draw: one of each would make a program of thousands of draws."""
+def initial(slot: Slot, key: jax.Array) -> jax.Array:
+    """The initial float32 values of a slot's array.
+
+    All layers and experts are one draw: one of each would make a program of thousands of draws.
+    """
     weight = slot.weight
     every_expert = weight.per_expert and slot.expert is None
     layers = jnp.asarray(slot.layers or (0,))

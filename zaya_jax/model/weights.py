@@ -40,6 +40,7 @@ class Weight:
         legacy: its name in the original half-layer layout.
         exact: stored in float32 whatever the parameters' type.
         first_layer: False where layer 0 has none.
+        matrices: how many matrices of equal size lie below each other along `out`; Muon orthogonalises each.
     """
 
     shape: tuple[int, ...]
@@ -50,6 +51,7 @@ class Weight:
     legacy: str
     exact: bool = False
     first_layer: bool = True
+    matrices: int = 1
 
     @property
     def per_expert(self) -> bool:
@@ -275,6 +277,7 @@ def _expert_weights(c: ModelConfig) -> dict[str, Weight]:
             "muon",
             f"{native}.gate_up_proj",
             f"{legacy}.linear_fc1.weight",
+            matrices=2,
         ),
         "down": Weight(
             (E, D, F),

@@ -13,12 +13,18 @@ from zaya_jax.errors import mistake
 
 @dataclasses.dataclass(frozen=True)
 class Curve:
-    """y over x, both [n]; `points` draws marks instead of a line."""
+    """y over x, both [n].
+
+    Attributes:
+        points: draw marks, in a PNG with a line between.
+        color: number of a colour of the PNG; None gives each curve of a panel its own.
+    """
 
     label: str
     x: Sequence[float]
     y: Sequence[float]
     points: bool = False
+    color: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,7 +138,8 @@ def _figure(panels: Sequence[Panel], title: str, x_label: str):
 
 
 def _draw(axes, panel: Panel) -> None:
-    for color, curve in zip(_COLORS * len(panel.curves), panel.curves):
+    for place, curve in enumerate(panel.curves):
+        color = _COLORS[(place if curve.color is None else curve.color) % len(_COLORS)]
         style = {"marker": "o", "markersize": 4, "linewidth": 0.8} if curve.points else {"linewidth": 1.4}
         axes.plot(curve.x, curve.y, color=color, label=curve.label, **style)
     for name, level in panel.levels.items():
@@ -201,7 +208,7 @@ def _between(previous: float, dot: float, rows: int) -> range:
 def _with_axes(rows, names, y_label: str, x_span, y_span) -> str:
     (start, stop), (low, high) = x_span, y_span
     height, width = len(rows), len(rows[0])
-    ticks = {_cell(high - value, high - low, height): value for value in _round_values(low, high)}
+    ticks = {_cell(high - value, high - low, height): value for value in round_values(low, high)}
     lines = [y_label]
     for r, (row, name) in enumerate(zip(rows, names)):
         label = f"{ticks[r]:6.4g} ┤" if r in ticks else "       │"
@@ -211,7 +218,7 @@ def _with_axes(rows, names, y_label: str, x_span, y_span) -> str:
     return "\n".join(lines)
 
 
-def _round_values(low: float, high: float) -> list[float]:
+def round_values(low: float, high: float) -> list[float]:
     """Three to seven multiples of 1, 2 or 5 times a power of ten between two numbers."""
     power = 10.0 ** np.floor(np.log10((high - low) / 3))
     step = max(power * factor for factor in (1, 2, 5) if power * factor <= (high - low) / 3)

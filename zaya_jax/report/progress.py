@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import time
@@ -88,6 +89,61 @@ def describe(done: float, total: float, unit: str, figures: Mapping[str, Figure]
     """Position and figures in words: `34 of 90 s, loss 2.31, 9,800 tokens/s` without what a bar shows anyway."""
     position = f"{done:,.0f} of {total:,.0f} {unit}".rstrip()
     return ", ".join([position, *(f"{_readable(name)} {_short(value)}" for name, value in figures.items())])
+
+
+def eta(done: float, total: float, seconds: float, since: float = 0) -> float | None:
+    """Seconds until everything is done, if the rest goes as fast as what was done in `seconds` from `since` on.
+
+    Where a resumed run began, or where the steps behind the compilation begin, makes a good `since`.
+    None as long as nothing has been done.
+    """
+    if done <= since or seconds <= 0:
+        return None
+    return max(total - done, 0) * seconds / (done - since)
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds in the two units that a reader needs: `8 s`, `12 min 05 s`, `3 h 20 min`, `11 d 04 h`; `-` for None."""
+    if seconds is None or not math.isfinite(seconds):
+        return "-"
+    whole = round(seconds)
+    for size, unit, part, smaller in ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s")):
+        if whole >= size:
+            return f"{whole // size} {unit} {whole % size // part:02d} {smaller}"
+    return f"{whole} s"
+
+
+MFU_FORMULA = "MFU = tokens/s × FLOPs/token ÷ (devices × peak FLOP/s of a device)"
+
+
+def mfu(tokens_per_s: float, flops_per_token: float, devices: int, peak_flops_per_device: float | None) -> float | None:
+    """Model FLOPs utilisation: the share of the devices' peak that the model's own arithmetic uses.
+
+        MFU = tokens_per_s * flops_per_token / (devices * peak_flops_per_device)
+
+    FLOPs per token are those of the forward and the backward pass by the model's definition (PaLM, appendix B):
+    work that is repeated to save memory does not count. None if the peak is not known, as for a CPU.
+
+    Args:
+        tokens_per_s: of all devices together.
+        flops_per_token: forward and backward, a multiplication and an addition being two.
+        devices: how many take part.
+        peak_flops_per_device: FLOP/s in the arithmetic that is used, dense.
+    """
+    if not peak_flops_per_device:
+        return None
+    return tokens_per_s * flops_per_token / (devices * peak_flops_per_device)
+
+
+def training_figures(
+    loss: float, tokens_per_s: float | None, mfu: float | None, seconds_left: float | None
+) -> dict[str, str]:
+    """What training shows next to its position; without MFU where no peak is known."""
+    speed = "-" if tokens_per_s is None or not math.isfinite(tokens_per_s) else f"{tokens_per_s:,.0f}"
+    figures = {"loss": f"{loss:.4f}", "tokens_per_s": speed}
+    if mfu is not None:
+        figures["MFU"] = f"{100 * mfu:.1f} %"
+    return {**figures, "ETA": duration(seconds_left)}
 
 
 def _readable(name: str) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
+import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
@@ -23,23 +24,24 @@ def load(router_counts_LC: jax.Array) -> jax.Array:
 
     Zeros where no token went to any.
     """
-    counts_LE = router_counts_LC[:, :-1].astype(jnp.float32)
-    return counts_LE / jnp.maximum(counts_LE.sum(axis=1, keepdims=True), 1)
+    return _shares(router_counts_LC[:, :-1])
 
 
-def balance_gradient(router_counts_LC: jax.Array) -> jax.Array:
+def balance_gradient(router_counts_LC: jax.Array, skip: Literal["frozen", "balanced"] = "frozen") -> jax.Array:
     """The pseudo-gradient p_e - 1/E of the biases, float32 [L, C]: an overloaded expert's bias goes down.
 
-    The skip class gets 0, with which AdamW leaves its bias exactly where it is: the released biases are -1.0 in
-    every layer, so it was frozen there. The target is an even load of the E experts.
+    Zeros where no token went to any expert.
 
     Args:
         router_counts_LC: tokens of the global batch that took each class, summed over accumulated microbatches.
+        skip: "frozen" gives the skip class 0, with which AdamW leaves its bias exactly where it is, and the experts
+            share what is not skipped: the released biases are -1.0 in every layer, so it was frozen there. "balanced"
+            makes it one class of C = E + 1 with the target 1/C, as AMD's Primus does.
     """
-    load_LE = load(router_counts_LC)
-    any_L1 = load_LE.sum(axis=1, keepdims=True) > 0
-    gradient_LE = jnp.where(any_L1, load_LE - 1 / load_LE.shape[1], 0)
-    return jnp.pad(gradient_LE, ((0, 0), (0, 1)))
+    share_LX = load(router_counts_LC) if skip == "frozen" else _shares(router_counts_LC)
+    any_L1 = share_LX.sum(axis=1, keepdims=True) > 0
+    gradient_LX = jnp.where(any_L1, share_LX - 1 / share_LX.shape[1], 0)
+    return jnp.pad(gradient_LX, ((0, 0), (0, 1))) if skip == "frozen" else gradient_LX
 
 
 def balance_tree(config: ModelConfig, layout: Layout, values_LC: jax.Array) -> Any:
@@ -58,3 +60,35 @@ def load_entropy(router_counts_LC: jax.Array) -> jax.Array:
     load_LE = load(router_counts_LC)
     nats_L = -jnp.sum(load_LE * jnp.log(jnp.where(load_LE > 0, load_LE, 1)), axis=1)
     return nats_L / jnp.log(max(load_LE.shape[1], 2))
+
+
+@flax.struct.dataclass
+class BalanceMetrics:
+    """How even the load of every layer is, float32 [L].
+
+    Attributes:
+        entropy_L: `load_entropy`.
+        max_L, min_L: load of the most and of the least loaded expert over the even share 1/E; 1 and 1 are an even load.
+        skipped_L: share of all tokens that skipped the experts.
+    """
+
+    entropy_L: jax.Array
+    max_L: jax.Array
+    min_L: jax.Array
+    skipped_L: jax.Array
+
+
+def balance_metrics(router_counts_LC: jax.Array) -> BalanceMetrics:
+    """All of them from the tokens that took each class."""
+    load_LE = load(router_counts_LC)
+    return BalanceMetrics(
+        entropy_L=load_entropy(router_counts_LC),
+        max_L=load_LE.max(axis=1) * load_LE.shape[1],
+        min_L=load_LE.min(axis=1) * load_LE.shape[1],
+        skipped_L=_shares(router_counts_LC)[:, -1],
+    )
+
+
+def _shares(counts_LX: jax.Array) -> jax.Array:
+    counts_LX = counts_LX.astype(jnp.float32)
+    return counts_LX / jnp.maximum(counts_LX.sum(axis=1, keepdims=True), 1)

@@ -49,7 +49,7 @@ class History:
         """Takes in a step."""
         self.seconds.append(done.seconds)
         self.bits.append(BITS * float(done.metrics.loss))
-        self.entropy_L.append(np.asarray(done.metrics.load_entropy_L))
+        self.entropy_L.append(np.asarray(done.metrics.balance.entropy_L))
 
     def speed(self) -> float:
         """Tokens a second of the recent steps; NaN after the first."""
@@ -79,7 +79,7 @@ def record(done: Done, history: History) -> dict[str, Any]:
         "learning_rate": done.learning_rate,
         "loss": done.metrics.loss,
         "gradient_norm": done.metrics.gradient_norm,
-        "load_entropy": done.metrics.load_entropy_L,
+        "load_entropy": done.metrics.balance.entropy_L,
         "router_counts": done.metrics.router_counts_LC,
         "held_out_bits_per_byte": history.looks[-1][1],
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from typing import Any
+from typing import Any, Literal
 
 import flax.struct
 import jax
@@ -16,8 +16,9 @@ from zaya_jax.model.config import ModelConfig
 from zaya_jax.model.execution import Execution
 from zaya_jax.model.layout import Variables, initialize, unstack
 from zaya_jax.model.zaya import Outputs, Zaya
-from zaya_jax.train.balance import balance_gradient, balance_tree, balancer, load_entropy
-from zaya_jax.train.loss import cross_entropy
+from zaya_jax.parallel import batch_shards
+from zaya_jax.train.balance import BalanceMetrics, balance_gradient, balance_metrics, balance_tree, balancer
+from zaya_jax.train.loss import chunked_cross_entropy, cross_entropy
 from zaya_jax.train.optimizer import OptimizerConfig, optimizer
 
 
@@ -31,12 +32,16 @@ class Trainer:
             unstacked step of a hundred experts compiles for minutes (`docs/performance.md`).
         optimizer: of the parameters.
         balance_rate: learning rate of the router biases.
+        skip: whether the skip class's bias stays where it is, "frozen", or is "balanced" like an expert's.
+        loss_chunk: tokens whose logits exist at once; 0 is all of them. On one device.
     """
 
     model: ModelConfig
     execution: Execution
     optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
     balance_rate: float = 1e-3
+    skip: Literal["frozen", "balanced"] = "frozen"
+    loss_chunk: int = 0
 
 
 @flax.struct.dataclass
@@ -46,12 +51,14 @@ class TrainState:
     Attributes:
         params, balance: the model's variables, stacked.
         optimizer, balancer: what their optimizers remember.
+        step: how many steps were made, skipped ones among them, int32.
     """
 
     params: Any
     balance: Any
     optimizer: Any
     balancer: Any
+    step: jax.Array
 
     @property
     def variables(self) -> dict[str, Any]:
@@ -67,13 +74,15 @@ class StepMetrics:
         loss: mean cross-entropy of the batch, nats a token.
         gradient_norm: global norm before clipping.
         router_counts_LC: tokens of the batch that took each class.
-        load_entropy_L: 1 is an even load.
+        balance: how even the load on the experts is, a layer each.
+        applied: False if loss or gradient were not finite, and the step left everything but its number as it was.
     """
 
     loss: jax.Array
     gradient_norm: jax.Array
     router_counts_LC: jax.Array
-    load_entropy_L: jax.Array
+    balance: BalanceMetrics
+    applied: jax.Array
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -87,29 +96,36 @@ def start_from(trainer: Trainer, variables: Variables) -> TrainState:
     """A copy of stacked variables of the exact type, a checkpoint's for instance, and empty optimizer memories."""
     update, balance = _optimizers(trainer)
     params, biases = variables["params"], variables["balance"]
-    return TrainState(params, biases, update.init(params), balance.init(biases))
+    return TrainState(params, biases, update.init(params), balance.init(biases), jnp.zeros((), jnp.int32))
 
 
 @functools.partial(jax.jit, static_argnums=0, donate_argnums=1)
 def train_step(
     trainer: Trainer, state: TrainState, batch: Batch, learning_rate: jax.Array
 ) -> tuple[TrainState, StepMetrics]:
-    """One update of the parameters by the loss and of the router biases by the load; `state` is used up."""
-    (loss, counts_LC), gradients = jax.value_and_grad(_mean_loss, argnums=1, has_aux=True)(
-        trainer, state.params, state.balance, batch
-    )
+    """One update of the parameters by the loss and of the router biases by the load; `state` is used up.
+
+    Args:
+        batch: [B, T], or [A, B, T]: A batches one after the other, whose gradients and loads are added up.
+    """
+    loss, counts_LC, gradients = _gradients(trainer, state, batch)
+    norm = optax.tree.norm(gradients)
+    applied = jnp.isfinite(loss) & jnp.isfinite(norm)
     update, balance = _optimizers(trainer)
     updates, optimizer_state = update.update(gradients, state.optimizer, state.params)
     updates = jax.tree.map(lambda u: u * learning_rate, updates)
-    push = balance_tree(trainer.model, "stacked", balance_gradient(counts_LC))
+    push = balance_tree(trainer.model, "stacked", balance_gradient(counts_LC, trainer.skip))
     pushes, balancer_state = balance.update(push, state.balancer, state.balance)
     new = TrainState(
         optax.apply_updates(state.params, updates),
         optax.apply_updates(state.balance, pushes),
         optimizer_state,
         balancer_state,
+        state.step,
     )
-    return new, StepMetrics(loss, optax.tree.norm(gradients), counts_LC, load_entropy(counts_LC))
+    kept = jax.tree.map(lambda new, old: jnp.where(applied, new, old), new, state)
+    metrics = StepMetrics(loss, norm, counts_LC, balance_metrics(counts_LC), applied)
+    return kept.replace(step=state.step + 1), metrics
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -123,16 +139,42 @@ def batch_loss(trainer: Trainer, params: Any, balance: Any, batch: Batch) -> tup
     variables = {"params": params, "balance": balance}
     if trainer.execution.layout == "unstacked":
         variables = unstack(trainer.model, variables)
+    chunked = trainer.loss_chunk > 0 and batch_shards(trainer.execution.mesh) == 1
     outputs = Zaya(trainer.model, trainer.execution).apply(
-        variables, batch.tokens_BT, batch.positions_BT, batch.segments_BT
+        variables, batch.tokens_BT, batch.positions_BT, batch.segments_BT, logits="none" if chunked else "all"
     )
-    return *cross_entropy(outputs.logits, batch.targets_BT, batch.mask_BT), outputs
+    if not chunked:
+        return *cross_entropy(outputs.logits, batch.targets_BT, batch.mask_BT), outputs
+    hidden_PD = outputs.hidden_BTD.reshape(-1, outputs.hidden_BTD.shape[-1])
+    targets_P, mask_P = batch.targets_BT.reshape(-1), batch.mask_BT.reshape(-1)
+    loss = chunked_cross_entropy(
+        trainer.execution, hidden_PD, params["embedding"], targets_P, mask_P, trainer.loss_chunk
+    )
+    return *loss, outputs
 
 
-def _mean_loss(trainer: Trainer, params: Any, balance: Any, batch: Batch) -> tuple[jax.Array, jax.Array]:
-    total, count, outputs = batch_loss(trainer, params, balance, batch)
-    return total / jnp.maximum(count, 1), outputs.router_counts_LC
+def _gradients(trainer: Trainer, state: TrainState, batch: Batch) -> tuple[jax.Array, jax.Array, Any]:
+    """The mean loss over all that counts, the tokens of each class, and the mean's gradient."""
+    count = jnp.maximum(jnp.sum(batch.mask_BT, dtype=trainer.execution.exact_dtype), 1)
+
+    def share(params: Any, part: Batch) -> tuple[jax.Array, jax.Array]:
+        total, _, outputs = batch_loss(trainer, params, state.balance, part)
+        return total / count, outputs.router_counts_LC
+
+    compute = jax.value_and_grad(share, has_aux=True)
+    if batch.tokens_BT.ndim == 2:
+        (loss, counts_LC), gradients = compute(state.params, batch)
+        return loss, counts_LC, gradients
+
+    def add(sums: Any, part: Batch) -> tuple[Any, None]:
+        return jax.tree.map(jnp.add, sums, compute(state.params, part)), None
+
+    first = jax.eval_shape(compute, state.params, jax.tree.map(lambda x: x[0], batch))
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), first)
+    ((loss, counts_LC), gradients), _ = jax.lax.scan(add, zeros, batch)
+    return loss, counts_LC, gradients
 
 
 def _optimizers(trainer: Trainer) -> tuple[optax.GradientTransformation, optax.GradientTransformation]:
-    return optimizer(trainer.optimizer, trainer.model, "stacked"), balancer(trainer.balance_rate)
+    update = optimizer(trainer.optimizer, trainer.model, "stacked", trainer.execution.mesh)
+    return update, balancer(trainer.balance_rate)

@@ -1,0 +1,36 @@
+"""Trains a ZAYA1: a configuration, and a directory that holds all that comes of it.
+
+    python -m experiments.train --config=configs/pretrain/phase1.py:scale=nano --workdir=out/phase1
+    python -m experiments.train --config=configs/pretrain/phase1.py:runlocal --workdir=out/smoke --config.rows=4
+
+Killed or stopped at any moment, the same command goes on from the last checkpoint. SIGTERM and Ctrl-C stop it with one.
+In the workdir: config.json, metrics.jsonl, examples.jsonl, checkpoints/, and at the end model/ in the Hub's format.
+`python -m experiments.report --workdir=DIR` draws the curves.
+"""
+
+import pathlib
+
+from absl import flags
+from ml_collections import config_flags
+
+from experiments import launch
+
+FLAGS = flags.FLAGS
+_CONFIG = config_flags.DEFINE_config_file("config", None, "FILE.py or FILE.py:argument=value,...", lock_config=True)
+flags.DEFINE_string("workdir", None, "Directory of the run: new, or that of the same run.", required=True)
+flags.DEFINE_bool("allow_older", False, "Go on from an older checkpoint if the newest is damaged.")
+
+
+def main(_):
+    from zaya_jax.errors import mistake
+    from zaya_jax.train.config import RunConfig
+    from zaya_jax.train.run import run
+    from zaya_jax.train.settings import from_dict
+
+    if _CONFIG.value is None:
+        raise mistake("--config is required; --help shows an example")
+    run(from_dict(RunConfig, _CONFIG.value.to_dict()), pathlib.Path(FLAGS.workdir), FLAGS.allow_older)
+
+
+if __name__ == "__main__":
+    launch.run(main)

@@ -1,0 +1,47 @@
+"""From a run's tokenizer and parameters to a model in the hub's format."""
+
+from __future__ import annotations
+
+import pathlib
+import tempfile
+from collections.abc import Mapping
+
+from zaya_jax.checkpoint import SpecialTokens, save
+from zaya_jax.errors import mistake
+from zaya_jax.model.config import ModelConfig
+from zaya_jax.model.layout import Variables
+from zaya_jax.text.byte_level import write_tokenizer
+from zaya_jax.text.tokenizer import Tokenizer, require_tokenizer
+
+BYTES = "bytes"
+_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
+
+
+def open_tokenizer(name: str) -> tuple[Tokenizer, dict[str, bytes]]:
+    """A tokenizer and the files that go along with a model: "bytes" is the byte-level one, else a directory.
+
+    Raises:
+        UserError: the directory has no tokenizer.
+    """
+    if name == BYTES:
+        with tempfile.TemporaryDirectory() as directory:
+            files = sorted(write_tokenizer(directory).iterdir())
+            return require_tokenizer(directory), {file.name: file.read_bytes() for file in files}
+    directory = pathlib.Path(name)
+    if not directory.is_dir():
+        raise mistake("no such directory", where="tokenizer", expected=f"{BYTES!r} or a directory", found=name)
+    files = [directory / file for file in _FILES if (directory / file).is_file()]
+    return require_tokenizer(directory), {file.name: file.read_bytes() for file in files}
+
+
+def save_model(
+    directory: pathlib.Path,
+    config: ModelConfig,
+    tokenizer: Tokenizer,
+    tokenizer_files: Mapping[str, bytes],
+    variables: Variables,
+) -> None:
+    """Writes stacked variables as float32 in the hub's format; appears whole, an older one there is replaced."""
+    bos = tokenizer.bos_id
+    special = SpecialTokens(bos=bos, eos=tokenizer.stop_ids, pad=tokenizer.pad_id)
+    save(directory, config, variables, "stacked", dtype="float32", special_tokens=special, extra_files=tokenizer_files)

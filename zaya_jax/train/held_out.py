@@ -1,0 +1,59 @@
+"""What held-out data cost a model."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from zaya_jax.data.dataset import DataConfig, Dataset, open_dataset
+from zaya_jax.model.layout import Variables
+from zaya_jax.text.tokenizer import Tokenizer
+from zaya_jax.train.config import RunConfig
+from zaya_jax.train.step import Trainer, evaluate_step
+
+
+class HeldOut(NamedTuple):
+    """A source that is looked at, not trained on: every example in it is read once."""
+
+    name: str
+    dataset: Dataset
+    rows: int
+
+    @property
+    def batches(self) -> int:
+        """That hold all of its windows; the last is filled up with windows whose targets do not count."""
+        return -(-self.dataset.summary()[0].windows // self.rows)
+
+
+class Look(NamedTuple):
+    """What a look found: nats a target, and bits a byte (None where there is no text, or only part was read)."""
+
+    loss: float
+    bits_per_byte: float | None
+
+
+def open_held_out(config: RunConfig, tokenizer: Tokenizer) -> tuple[HeldOut, ...]:
+    """The held-out sources of a run, each for itself."""
+
+    def one(source):
+        alone = DataConfig((source,), config.data.length, config.data.seed, config.data.cache)
+        return HeldOut(source.name, open_dataset(alone, tokenizer), config.evaluation.rows)
+
+    return tuple(one(source) for source in config.evaluation.sources)
+
+
+def look(trainer: Trainer, variables: Variables, held_out: HeldOut, batches: int = 0) -> Look:
+    """Evaluates the first batches (0: all) of a source."""
+    summary, number = held_out.dataset.summary()[0], held_out.batches
+    chosen = min(batches, number) if batches else number
+    sums = np.zeros(2)
+    for step in range(chosen):
+        batch, _ = held_out.dataset.batch(step, held_out.rows)
+        once = np.arange(held_out.rows) + step * held_out.rows < summary.windows
+        batch = batch._replace(mask_BT=batch.mask_BT * once[:, None])
+        sums += np.asarray(evaluate_step(trainer, variables, batch), np.float64)
+    whole = chosen == number and summary.size > 0
+    bits = sums[0] / math.log(2) / summary.size if whole else None
+    return Look(float(sums[0] / max(sums[1], 1)), bits)

@@ -1,0 +1,52 @@
+"""The directory of a training run: the names of its files, and its configuration: no other run goes on in it."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+
+from zaya_jax.errors import mistake
+from zaya_jax.train.config import RunConfig, conflicts
+from zaya_jax.train.settings import to_dict
+
+CONFIG, METRICS, EXAMPLES, CHECKPOINTS, MODEL = "config.json", "metrics.jsonl", "examples.jsonl", "checkpoints", "model"
+
+
+def claim(workdir: pathlib.Path, config: RunConfig) -> None:
+    """Makes the directory of a run, or finds that it is of this run. Its configuration is in config.json.
+
+    What changes nothing that is computed (`config.OPERATIONAL`) may differ from the last time.
+
+    Raises:
+        UserError: it belongs to a run of another configuration (every difference is shown), or cannot be used.
+    """
+    path = workdir / CONFIG
+    new = json.loads(json.dumps(to_dict(config)))
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        if path.exists():
+            _check(workdir, json.loads(path.read_text(encoding="utf-8")), new)
+        elif any(not file.name.startswith(".") for file in workdir.iterdir()):
+            expected = "a new directory, or one of this run"
+            raise mistake("holds other files", where=workdir, expected=expected, fix="choose another --workdir")
+        beside = path.with_name(f".{CONFIG}.tmp")
+        beside.write_text(json.dumps(new, indent=1) + "\n", encoding="utf-8")
+        os.replace(beside, path)
+    except OSError as error:
+        raise mistake("cannot be used", where=workdir, found=error.strerror or error) from error
+    except json.JSONDecodeError as error:
+        raise mistake("is not JSON", where=path, found=error.msg, fix="choose another --workdir") from None
+
+
+def _check(workdir: pathlib.Path, old: dict, new: dict) -> None:
+    found = conflicts(old, new)
+    if found:
+        shown = ", ".join(f"{key}: {_short(a)} -> {_short(b)}" for key, (a, b) in found.items())
+        fix = "choose another --workdir, or the configuration that it was made with"
+        raise mistake("the directory of another run", where=workdir, found=shown, fix=fix)
+
+
+def _short(value: object) -> str:
+    text = "nothing" if value is ... else json.dumps(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
