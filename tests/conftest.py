@@ -43,7 +43,7 @@ def x64():
         yield
 
 
-_MANY_MAPS = 20_000  # a process may have 65,530
+_MANY_MAPS = 40_000  # a process may have 65,530
 
 
 @pytest.fixture(autouse=True)

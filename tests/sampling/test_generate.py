@@ -133,6 +133,7 @@ def test_batch_mates_change_no_bit(layout, request):
         Request("other", (50,) * 16, seed=13, sampling=Sampling(0.5, min_p=0.2), max_new_tokens=14),
         Request("again", (50,) * 16, seed=14, max_new_tokens=14),
     ]
+    generate(*tiny(layout), MIXED)  # compiled, should that have been forgotten meanwhile
     before = decode.run_whole._cache_size()
     for row, own in enumerate(MIXED[:3]):
         for place in (0, 3):
