@@ -56,7 +56,10 @@ def _explain(error):
 
 def _parse(argv):
     FLAGS["help"].parse = _help  # absl's own exits with 1 and shows no example
-    argv = FLAGS(argv)
+    try:
+        argv = FLAGS(argv)
+    except AttributeError as error:  # ml_collections', of --config.NAME=VALUE where there is no such name
+        raise app.UsageError(f"--config: unknown key {error}") from error
     if argv[1:]:
         raise app.UsageError(f"unexpected argument {argv[1]!r}; values are given as --name=value, see --help")
     if FLAGS["verbosity"].using_default_value:  # absl would make it INFO, which buries what the user should see
@@ -71,6 +74,17 @@ def _keep_compiled_programs(directory):
     jax.config.update("jax_compilation_cache_dir", os.path.expanduser(directory) or None)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+def configuration(holder):
+    """The values of a flag of `config_flags.DEFINE_config_file`, as nested dictionaries."""
+    try:
+        values = None if holder.value is None else holder.value.to_dict()
+    except OSError as error:
+        raise app.UsageError(f"--{holder.name}: cannot be read; {str(error).splitlines()[-1].strip()}") from error
+    if values is None:
+        raise app.UsageError(f"--{holder.name} is required; --help shows an example")
+    return values
 
 
 def _flags():

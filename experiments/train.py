@@ -22,14 +22,12 @@ flags.DEFINE_bool("allow_older", False, "Go on from an older checkpoint if the n
 
 
 def main(_):
-    from zaya_jax.errors import mistake
     from zaya_jax.train.config import RunConfig
     from zaya_jax.train.run import run
     from zaya_jax.train.settings import from_dict
 
-    if _CONFIG.value is None:
-        raise mistake("--config is required; --help shows an example")
-    run(from_dict(RunConfig, _CONFIG.value.to_dict()), pathlib.Path(FLAGS.workdir), FLAGS.allow_older)
+    config = from_dict(RunConfig, launch.configuration(_CONFIG))
+    run(config, pathlib.Path(FLAGS.workdir), FLAGS.allow_older)
 
 
 if __name__ == "__main__":

@@ -1,28 +1,20 @@
-"""Training steps compiled for MI300X to see what plans are worth (`zaya_jax.train.plan`): only their bytes count.
-
-The step is `train.step.train_step`. Where rows are shared it knows no loss in chunks yet: there it is `_chunked_step`,
-which leaves the router biases alone.
-"""
+"""Training steps compiled for MI300X to see what plans are worth (`zaya_jax.train.plan`): only their bytes count."""
 
 from __future__ import annotations
 
-import functools
 import json
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax
 from jax.sharding import NamedSharding, PartitionSpec
 
 from experiments.rocm.figures import measure
 from experiments.rocm.programs import KERNELS
 from experiments.rocm.topology import mi300x
 from zaya_jax.data.batch import Batch
-from zaya_jax.model import Execution, Zaya
-from zaya_jax.parallel import each_device, make_mesh, rows_spec
-from zaya_jax.train.loss import chunked_cross_entropy
-from zaya_jax.train.optimizer import optimizer
+from zaya_jax.model import Execution
+from zaya_jax.parallel import make_mesh, rows_spec
 from zaya_jax.train.plan_command import write
 from zaya_jax.train.plan_page import compiled_setup
 from zaya_jax.train.plan_setup import Setup
@@ -74,34 +66,7 @@ def lower(setup: Setup) -> jax.stages.Lowered:
     ids, floats = (_array(setup, mesh, dtype) for dtype in (jnp.int32, jnp.float32))
     rate = jax.ShapeDtypeStruct((), jnp.float32, sharding=NamedSharding(mesh, PartitionSpec()))
     arguments = (abstract_state(trainer, mesh), Batch(ids, ids, floats, ids, ids), rate)
-    if not setup.loss_chunk or setup.shards == 1:
-        return train_step.lower(trainer, *arguments)
-    step = functools.partial(_chunked_step, trainer, setup.loss_chunk)
-    return jax.jit(step, donate_argnums=0).lower(*arguments)
-
-
-def _chunked_step(trainer: Trainer, chunk: int, state, batch: Batch, rate: jax.Array):
-    update = optimizer(trainer.optimizer, trainer.model, "stacked", trainer.execution.mesh)
-    (loss, counts), gradients = jax.value_and_grad(_mean_loss, argnums=2, has_aux=True)(
-        trainer, chunk, state.params, state.balance, batch
-    )
-    updates, memory = update.update(gradients, state.optimizer, state.params)
-    params = optax.apply_updates(state.params, jax.tree.map(lambda u: u * rate, updates))
-    return state.replace(params=params, optimizer=memory), loss, counts
-
-
-def _mean_loss(trainer: Trainer, chunk: int, params, balance, batch: Batch):
-    variables, execution = {"params": params, "balance": balance}, trainer.execution
-    ids = (batch.tokens_BT, batch.positions_BT, batch.segments_BT)
-    outputs = Zaya(trainer.model, execution).apply(variables, *ids, logits="none")
-
-    def local(rows, table_VD):
-        hidden, targets, mask = (x.reshape(-1, *x.shape[2:]) for x in rows)
-        return jax.tree.map(jnp.atleast_1d, chunked_cross_entropy(execution, hidden, table_VD, targets, mask, chunk))
-
-    rows = (outputs.hidden_BTD, batch.targets_BT, batch.mask_BT)
-    total, count = each_device(execution.mesh, local, rows, params["embedding"])
-    return total.sum() / count.sum(), outputs.router_counts_LC
+    return train_step.lower(trainer, *arguments)
 
 
 def _array(setup: Setup, mesh, dtype) -> jax.ShapeDtypeStruct:

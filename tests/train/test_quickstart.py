@@ -21,6 +21,7 @@ from zaya_jax.errors import UserError
 from zaya_jax.report.metrics import read_metrics
 from zaya_jax.text.byte_level import BOS_ID, BYTE_VOCAB_SIZE, FIRST_BYTE_ID, IM_END_ID
 from zaya_jax.train import quickstart
+from zaya_jax.train.exporting import BYTES, open_tokenizer
 from zaya_jax.train.loop import Budget
 from zaya_jax.train.quickstart import Quickstart
 
@@ -149,7 +150,7 @@ def test_told_commands_work(root, done):
 
 
 def test_a_model_that_scores_otherwise_is_not_passed_over(job, done):
-    tokenizer, _ = quickstart._byte_tokenizer()
+    tokenizer, _ = open_tokenizer(BYTES)
     corpus = quickstart.make_corpus(*hold_out(python_topics()), tokenizer.encode)
     told = done[0]["this model"]
     assert quickstart.check_export(job, corpus, told) == pytest.approx(told, abs=1e-6)

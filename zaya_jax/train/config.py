@@ -101,6 +101,11 @@ class RunConfig:
         for name in ("rows", "accumulate", "steps", "bad_steps", "log_every"):
             if getattr(self, name) < 1:
                 raise mistake("out of range", where=name, expected="a positive integer", found=getattr(self, name))
+        for name in ("loss_chunk", "seed", "seconds", "balance_rate"):
+            if not getattr(self, name) >= 0:
+                raise mistake("out of range", where=name, expected="0 or more", found=getattr(self, name))
+        if self.skip not in ("frozen", "balanced"):
+            raise mistake("unknown choice", where="skip", expected="frozen or balanced", found=repr(self.skip))
 
     @property
     def tokens_per_step(self) -> int:
@@ -116,9 +121,10 @@ class RunConfig:
 
 # What may change when a run goes on: it changes nothing that the run computes but rounding.
 OPERATIONAL = ("seconds", "evaluation", "checkpoints", "log_every", "bad_steps", "data.cache")
+_OPERATIONAL_PREFIXES = tuple(f"{key}." for key in OPERATIONAL)
 
 
 def conflicts(old: dict[str, Any], new: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
     """What makes a configuration another run's: differing keys that are not operational."""
     found = differences(old, new)
-    return {key: pair for key, pair in found.items() if not key.startswith(OPERATIONAL)}
+    return {key: pair for key, pair in found.items() if not f"{key}.".startswith(_OPERATIONAL_PREFIXES)}

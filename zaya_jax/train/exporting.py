@@ -42,6 +42,5 @@ def save_model(
     variables: Variables,
 ) -> None:
     """Writes stacked variables as float32 in the hub's format; appears whole, an older one there is replaced."""
-    bos = tokenizer.bos_id
-    special = SpecialTokens(bos=bos, eos=tokenizer.stop_ids, pad=tokenizer.pad_id)
+    special = SpecialTokens(bos=tokenizer.bos_id, eos=tokenizer.stop_ids, pad=tokenizer.pad_id)
     save(directory, config, variables, "stacked", dtype="float32", special_tokens=special, extra_files=tokenizer_files)

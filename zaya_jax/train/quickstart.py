@@ -14,7 +14,6 @@ import dataclasses
 import functools
 import pathlib
 import sys
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from typing import TextIO
@@ -23,7 +22,6 @@ import jax
 import numpy as np
 
 import zaya_jax
-from zaya_jax.checkpoint import SpecialTokens, save
 from zaya_jax.data.batch import Batch
 from zaya_jax.data.corpus import Corpus, baselines, make_corpus
 from zaya_jax.data.python_docs import hold_out, python_topics
@@ -35,10 +33,10 @@ from zaya_jax.model.layout import Variables
 from zaya_jax.report.metrics import MetricsWriter
 from zaya_jax.sampling.generate import stream
 from zaya_jax.sampling.request import Request, Sampling, check_request
-from zaya_jax.text.byte_level import BOS_ID, IM_END_ID, PAD_ID, write_tokenizer
-from zaya_jax.text.tokenizer import Tokenizer, require_tokenizer
+from zaya_jax.text.tokenizer import Tokenizer
 from zaya_jax.train import loop
 from zaya_jax.train import quickstart_report as report
+from zaya_jax.train.exporting import BYTES, open_tokenizer, save_model
 from zaya_jax.train.optimizer import OptimizerConfig
 from zaya_jax.train.quickstart_report import BITS, History
 from zaya_jax.train.step import Trainer, TrainState, evaluate_step, init_state
@@ -96,7 +94,7 @@ def run(job: Quickstart, sink: TextIO | None = None) -> dict[str, float]:
     """
     started, sink = time.monotonic(), sink or sys.stdout
     say = functools.partial(print, file=sink, flush=True)
-    tokenizer, tokenizer_files = _byte_tokenizer()
+    tokenizer, tokenizer_files = open_tokenizer(BYTES)
     request = _request(job, tokenizer)
     claim(job.output, _WEIGHTS | tokenizer_files.keys())
     corpus = make_corpus(*hold_out(python_topics()), tokenizer.encode)
@@ -105,7 +103,7 @@ def run(job: Quickstart, sink: TextIO | None = None) -> dict[str, float]:
     bits = {report.THIS_MODEL: held_out_bits(job, state.variables, corpus), **baselines(corpus)}
     say(report.results(bits, history))
     say(report.draw(job.output / CURVE, bits, history))
-    export(job, state.variables, tokenizer_files, corpus)
+    export(job, state.variables, tokenizer, tokenizer_files, corpus)
     say(report.exported(job.output / MODEL, check_export(job, corpus, bits[report.THIS_MODEL])))
     say(report.sample_header(job.prompt, _SAMPLING, corpus))
     write_sample(job, request, sink)
@@ -173,18 +171,11 @@ def held_out_bits(job: Quickstart, variables: Variables, corpus: Corpus) -> floa
     return BITS * nats / len(corpus.held_out.text)
 
 
-def export(job: Quickstart, variables: Variables, files: Mapping[str, bytes], corpus: Corpus) -> None:
+def export(
+    job: Quickstart, variables: Variables, tokenizer: Tokenizer, files: Mapping[str, bytes], corpus: Corpus
+) -> None:
     """Writes the model in the hub's format, and held-out tokens for `experiments.score`; each appears whole."""
-    special = SpecialTokens(bos=BOS_ID, eos=(IM_END_ID,), pad=PAD_ID)
-    save(
-        job.output / MODEL,
-        job.model,
-        variables,
-        "stacked",
-        dtype="float32",
-        special_tokens=special,
-        extra_files=files,
-    )
+    save_model(job.output / MODEL, job.model, tokenizer, files, variables)
     _write_array(job.output / VALIDATION, whole_rows(corpus.held_out.stream, job.length))
 
 
@@ -209,13 +200,6 @@ def write_sample(job: Quickstart, request: Request, sink: TextIO) -> None:
         sink.write(deltas[0].text)
         sink.flush()
     sink.write("\n")
-
-
-def _byte_tokenizer() -> tuple[Tokenizer, dict[str, bytes]]:
-    """The byte-level tokenizer, and its files."""
-    with tempfile.TemporaryDirectory() as directory:
-        files = sorted(write_tokenizer(directory).iterdir())
-        return require_tokenizer(directory), {file.name: file.read_bytes() for file in files}
 
 
 def _request(job: Quickstart, tokenizer: Tokenizer) -> Request:

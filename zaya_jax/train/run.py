@@ -25,6 +25,7 @@ from zaya_jax.train.config import RunConfig
 from zaya_jax.train.exporting import open_tokenizer, save_model
 from zaya_jax.train.held_out import HeldOut, look, open_held_out
 from zaya_jax.train.optimizer import learning_rate
+from zaya_jax.train.plan_work import model_flops_per_token
 from zaya_jax.train.settings import to_dict
 from zaya_jax.train.step import Trainer, TrainState, init_state, start_from, train_step
 from zaya_jax.train.stopping import BadSteps, asked_to_stop
@@ -68,6 +69,9 @@ def run(config: RunConfig, workdir: pathlib.Path, allow_older: bool = False, sin
     ) as checkpoints:
         state, bad = _begin(config, trainer, checkpoints, allow_older, say)
         start = int(state.step)
+        if start == config.steps and (workdir / place.MODEL).exists():
+            _tell(config, workdir, start, say)
+            return True
         metrics_file = MetricsWriter(workdir / place.METRICS, resume_step=start)
         with metrics_file as metrics, MetricsWriter(workdir / place.EXAMPLES, resume_step=start) as examples:
             metrics.write(**_start_record(config, start))
@@ -113,7 +117,7 @@ def _steps(
         watch = Watch(config, first, files.metrics, files.examples, progress, bad)
         try:
             for step in range(first + 1, config.steps + 1):
-                with watch.waiting_for_data():
+                with watch.elsewhere():
                     _, batch, ids = next(feed)
                 rate = learning_rate(config.optimizer, (step - 1) / config.steps, config.steps)
                 with jax.transfer_guard("disallow"):  # nothing may wait for the device in here unnoticed
@@ -123,10 +127,13 @@ def _steps(
                 over = config.seconds > 0 and time.monotonic() - started > config.seconds
                 stop = asked.is_set() or over or step == config.steps
                 if _due(config.evaluation.every, step) and step < config.steps:
-                    _evaluate(trainer, state, held_out, config.evaluation.batches, files.metrics)
+                    watch.record_last()  # the last step is not over before: its time is not the look's
+                    with watch.elsewhere():
+                        _evaluate(trainer, state, held_out, config.evaluation.batches, files.metrics)
                 if stop or _due(config.checkpoints.every, step):
                     watch.record_last()  # a checkpoint's step is on record before it, and no bad step is forgotten
-                    _save(files, step, state, bad)
+                    with watch.elsewhere():
+                        _save(files, step, state, bad)
                 if stop:
                     break
         finally:
@@ -165,7 +172,7 @@ def _start_record(config: RunConfig, step: int) -> dict[str, Any]:
         "config": json.loads(json.dumps(to_dict(config))),
         "parameters": count_parameters(config.model),
         "active_parameters": count_active_parameters(config.model),
-        "flops_per_token": None,
+        "flops_per_token": model_flops_per_token(config.model, config.data.length),
         "devices": 1,
         "device_kind": device.device_kind,
         "mesh": {},

@@ -16,7 +16,7 @@ from zaya_jax.model.config import ModelConfig
 from zaya_jax.model.execution import Execution
 from zaya_jax.model.layout import Variables, initialize, unstack
 from zaya_jax.model.zaya import Outputs, Zaya
-from zaya_jax.parallel import batch_shards
+from zaya_jax.parallel import each_device
 from zaya_jax.train.balance import BalanceMetrics, balance_gradient, balance_metrics, balance_tree, balancer
 from zaya_jax.train.loss import chunked_cross_entropy, cross_entropy
 from zaya_jax.train.optimizer import OptimizerConfig, optimizer
@@ -33,7 +33,7 @@ class Trainer:
         optimizer: of the parameters.
         balance_rate: learning rate of the router biases.
         skip: whether the skip class's bias stays where it is, "frozen", or is "balanced" like an expert's.
-        loss_chunk: tokens whose logits exist at once; 0 is all of them. On one device.
+        loss_chunk: tokens of a device whose logits exist at once; 0 is all of them.
     """
 
     model: ModelConfig
@@ -139,18 +139,27 @@ def batch_loss(trainer: Trainer, params: Any, balance: Any, batch: Batch) -> tup
     variables = {"params": params, "balance": balance}
     if trainer.execution.layout == "unstacked":
         variables = unstack(trainer.model, variables)
-    chunked = trainer.loss_chunk > 0 and batch_shards(trainer.execution.mesh) == 1
+    chunked = trainer.loss_chunk > 0
     outputs = Zaya(trainer.model, trainer.execution).apply(
         variables, batch.tokens_BT, batch.positions_BT, batch.segments_BT, logits="none" if chunked else "all"
     )
-    if not chunked:
-        return *cross_entropy(outputs.logits, batch.targets_BT, batch.mask_BT), outputs
-    hidden_PD = outputs.hidden_BTD.reshape(-1, outputs.hidden_BTD.shape[-1])
-    targets_P, mask_P = batch.targets_BT.reshape(-1), batch.mask_BT.reshape(-1)
-    loss = chunked_cross_entropy(
-        trainer.execution, hidden_PD, params["embedding"], targets_P, mask_P, trainer.loss_chunk
-    )
-    return *loss, outputs
+    if chunked:
+        return *_loss_in_chunks(trainer, outputs.hidden_BTD, params["embedding"], batch), outputs
+    return *cross_entropy(outputs.logits, batch.targets_BT, batch.mask_BT), outputs
+
+
+def _loss_in_chunks(trainer: Trainer, hidden_BTD: jax.Array, embedding_VD: jax.Array, batch: Batch):
+    """Each device its own tokens, `loss_chunk` of them at a time."""
+    execution = trainer.execution
+
+    def local(rows: Any, table_VD: jax.Array) -> Any:
+        hidden_PD, targets_P, mask_P = (x.reshape(-1, *x.shape[2:]) for x in rows)
+        sums = chunked_cross_entropy(execution, hidden_PD, table_VD, targets_P, mask_P, trainer.loss_chunk)
+        return jax.tree.map(lambda x: x[None, None], sums)  # a row and a column of a device
+
+    rows = (hidden_BTD, batch.targets_BT, batch.mask_BT)
+    total, count = each_device(execution.mesh, local, rows, embedding_VD, columns=True)
+    return total.sum(), count.sum()
 
 
 def _gradients(trainer: Trainer, state: TrainState, batch: Batch) -> tuple[jax.Array, jax.Array, Any]:

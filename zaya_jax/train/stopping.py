@@ -41,14 +41,13 @@ class BadSteps:
     def __init__(self, limit: int, total: int = 0):
         self._limit, self.total, self._row = limit, total, 0
 
-    def see(self, step: int, applied: bool) -> None:
-        """Takes in a step.
-
-        Raises:
-            UserError: the last `limit` steps were all bad.
-        """
+    def see(self, applied: bool) -> None:
+        """Takes in a step."""
         self.total += not applied
         self._row = 0 if applied else self._row + 1
+
+    def check(self, step: int) -> None:
+        """Raises a UserError if the last `limit` steps, up to this one, were all bad."""
         if self._row >= self._limit:
             fix = "lower the learning rate, or look at the examples of these steps; the checkpoints are untouched"
             found = f"{self._row} steps in a row, the last is step {step}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
@@ -11,10 +12,14 @@ import jax
 
 from zaya_jax.data.dataset import Ids
 from zaya_jax.report.metrics import MetricsWriter
-from zaya_jax.report.progress import Progress
+from zaya_jax.report.progress import Progress, eta, mfu, training_figures
+from zaya_jax.train.chips import chip_of
 from zaya_jax.train.config import RunConfig
+from zaya_jax.train.plan_work import model_flops_per_token
 from zaya_jax.train.step import StepMetrics
 from zaya_jax.train.stopping import BadSteps, Spikes
+
+_RECENT = 20  # steps whose speed is told: compiling is soon forgotten
 
 
 class Finished(NamedTuple):
@@ -46,14 +51,18 @@ class Watch:
         self._config, self._first = config, first
         self._metrics, self._examples, self._progress = metrics, examples, progress
         self._bad, self._spikes = bad, Spikes()
-        self._started, self._waited = time.monotonic(), 0.0
+        self._started, self._elsewhere = time.monotonic(), 0.0
+        self._recent: deque[float] = deque([self._started], _RECENT + 1)  # when steps were recorded
+        self._flops = model_flops_per_token(config.model, config.data.length)
+        chip = chip_of(jax.devices()[0].device_kind)
+        self._peak = None if chip is None else chip.peak(config.execution.dtype)
 
     @contextmanager
-    def waiting_for_data(self) -> Iterator[None]:
-        """Around what gets a batch: this time is not the step's."""
+    def elsewhere(self) -> Iterator[None]:
+        """Around what is not the step: waiting for data, a look at held-out data, a checkpoint."""
         before = time.monotonic()
         yield
-        self._waited += time.monotonic() - before
+        self._elsewhere += time.monotonic() - before
 
     def record_last(self) -> None:
         """Reads the last step's metrics off the device and writes them down; nothing if that is done.
@@ -67,6 +76,7 @@ class Watch:
         metrics = jax.device_get(finished.metrics)
         step, loss, applied = finished.step, float(metrics.loss), bool(metrics.applied)
         examples = [example for row in finished.ids for example in row]
+        self._bad.see(applied)
         self._examples.write(step=step, examples=examples)
         usual = self._spikes.see(loss) if applied else None
         if usual is not None:
@@ -74,13 +84,16 @@ class Watch:
         if not applied:
             self._metrics.write(kind="event", step=step, what="loss or gradient not finite: nothing was updated")
         self._write(finished, metrics, loss)
-        self._bad.see(step, applied)
+        self._bad.check(step)
 
     def _write(self, finished: Finished, metrics: StepMetrics, loss: float) -> None:
         config, balance, step = self._config, metrics.balance, finished.step
         seconds = time.monotonic() - self._started
-        speed = config.tokens_per_step * (step - self._first) / seconds
-        self._progress.show(step, loss=loss, tokens_per_s=speed)
+        self._recent.append(self._started + seconds)
+        speed = config.tokens_per_step * (len(self._recent) - 1) / (self._recent[-1] - self._recent[0])
+        share = mfu(speed, self._flops, 1, self._peak)
+        left = eta(step, config.steps, seconds, self._first)
+        self._progress.show(step, **training_figures(loss, speed, share, left))
         if step % config.log_every and step != config.steps:
             return
         self._metrics.write(
@@ -92,11 +105,11 @@ class Watch:
             learning_rate=finished.learning_rate,
             gradient_norm=metrics.gradient_norm,
             tokens_per_s=speed,
-            mfu=None,
+            mfu=share,
             load_entropy=balance.entropy_L,
             max_load=balance.max_L,
             min_load=balance.min_L,
             skipped=balance.skipped_L,
             bad_steps=self._bad.total,
-            step_share=1 - self._waited / seconds,
+            step_share=1 - self._elsewhere / seconds,
         )
