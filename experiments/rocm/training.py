@@ -40,7 +40,11 @@ CASES: tuple[dict[str, Any], ...] = (
     {"rows": 8, "length": 4096, "mesh": "data=8", "optimizer": "muon"},
     {"rows": 8, "length": 4096, "mesh": "data=2,fsdp=4"},
     {"rows": 8, "length": 4096, "mesh": "expert=8"},
+    {"rows": 8, "length": 4096, "mesh": "expert=8", "dispatch": "dense"},
+    {"rows": 8, "length": 4096, "mesh": "expert=8", "dispatch": "ragged"},
     {"rows": 8, "length": 4096, "mesh": "fsdp=4,expert=2"},
+    {"rows": 4, "length": 32768, "mesh": "fsdp=4,context=2", "optimizer": "muon"},
+    {"rows": 1, "length": 131072, "mesh": "context=8", "optimizer": "muon"},
     {"rows": 64, "length": 4096, "mesh": "data=2,fsdp=8", "nodes": 2, "optimizer": "muon"},
     {"rows": 4096, "length": 4096, "mesh": "data=128,fsdp=8", "nodes": 128},
     {"rows": 4096, "length": 4096, "mesh": "data=128,fsdp=8", "nodes": 128, "optimizer": "muon"},
@@ -61,7 +65,8 @@ def run(output: str) -> None:
 def lower(setup: Setup) -> jax.stages.Lowered:
     """The step of a plan as XLA gets it: shapes, types and shardings, no numbers."""
     mesh = make_mesh(mi300x(setup.devices_per_node, setup.nodes), **setup.sizes._asdict())
-    execution = Execution("bfloat16", mesh=mesh if mesh.size > 1 else None, remat=setup.remat, **KERNELS)
+    mesh_or_none = mesh if mesh.size > 1 else None
+    execution = Execution("bfloat16", mesh=mesh_or_none, remat=setup.remat, dispatch=setup.dispatch, **KERNELS)
     trainer = Trainer(setup.model, execution, setup.optimizer, loss_chunk=setup.loss_chunk)
     ids, floats = (_array(setup, mesh, dtype) for dtype in (jnp.int32, jnp.float32))
     rate = jax.ShapeDtypeStruct((), jnp.float32, sharding=NamedSharding(mesh, PartitionSpec()))
@@ -70,7 +75,7 @@ def lower(setup: Setup) -> jax.stages.Lowered:
 
 
 def _array(setup: Setup, mesh, dtype) -> jax.ShapeDtypeStruct:
-    shape, spec = (setup.rows // setup.accumulate, setup.length), rows_spec()
+    shape, spec = (setup.rows // setup.accumulate, setup.length), rows_spec(columns=True)
     if setup.accumulate > 1:
         shape, spec = (setup.accumulate, *shape), PartitionSpec(None, *spec)
     return jax.ShapeDtypeStruct(shape, dtype, sharding=NamedSharding(mesh, spec))
