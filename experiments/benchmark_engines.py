@@ -174,11 +174,12 @@ def _jax_training(checkpoint: str, dtype: str, rows: int, columns: int) -> Calla
     from zaya_jax.data.batch import Batch
     from zaya_jax.model import Execution
     from zaya_jax.train.optimizer import OptimizerConfig
-    from zaya_jax.train.step import Trainer, start_from, train_step
+    from zaya_jax.train.step import start_from, train_step
+    from zaya_jax.train.trainer import Trainer
 
     opened = open_checkpoint(checkpoint)
     trainer = Trainer(opened.config, Execution(dtype=dtype), OptimizerConfig(name="adamw"))
-    state = [start_from(trainer, load_variables(opened, "stacked", "float32"))]
+    state = [start_from(trainer, load_variables(opened, "stacked", "float32"), jax.random.key(0))]
     tokens = random_tokens(rows, columns + 1, opened.config.vocab_size)
     ones = np.ones((rows, columns), np.int32)
     positions = np.broadcast_to(np.arange(columns, dtype=np.int32), ones.shape)

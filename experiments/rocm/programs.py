@@ -17,8 +17,8 @@ from zaya_jax.model.layout import build
 from zaya_jax.model.sharding import slot_sharding
 from zaya_jax.parallel import make_mesh, rows_spec
 from zaya_jax.train.optimizer import OptimizerConfig
-from zaya_jax.train.sharding import abstract_state
-from zaya_jax.train.step import Trainer, train_step
+from zaya_jax.train.sharding import abstract_state, programs
+from zaya_jax.train.trainer import Trainer
 
 CONFIG = PRESETS["zaya1_8b"]()
 KERNELS = {"attention": "pallas", "cca": "pallas", "experts": "pallas"}
@@ -126,7 +126,7 @@ def _train(program: Program, mesh: Mesh) -> jax.stages.Lowered:
     ids = _rows(mesh, program, jnp.int32)
     batch = Batch(ids, ids, _rows(mesh, program, jnp.float32), ids, ids)
     rate = _array((), jnp.float32, NamedSharding(mesh, PartitionSpec()))
-    return train_step.lower(trainer, abstract_state(trainer, mesh), batch, rate)
+    return programs(trainer, mesh).step.lower(abstract_state(trainer, mesh), batch, rate)
 
 
 def _experts(program: Program, mesh: Mesh) -> jax.stages.Lowered:

@@ -18,8 +18,8 @@ from zaya_jax.parallel import make_mesh, rows_spec
 from zaya_jax.train.plan_command import write
 from zaya_jax.train.plan_page import compiled_setup
 from zaya_jax.train.plan_setup import Setup
-from zaya_jax.train.sharding import abstract_state
-from zaya_jax.train.step import Trainer, train_step
+from zaya_jax.train.sharding import abstract_state, programs
+from zaya_jax.train.trainer import Trainer
 
 CASES: tuple[dict[str, Any], ...] = (
     {"rows": 1, "length": 4096},
@@ -70,8 +70,8 @@ def lower(setup: Setup) -> jax.stages.Lowered:
     trainer = Trainer(setup.model, execution, setup.optimizer, loss_chunk=setup.loss_chunk)
     ids, floats = (_array(setup, mesh, dtype) for dtype in (jnp.int32, jnp.float32))
     rate = jax.ShapeDtypeStruct((), jnp.float32, sharding=NamedSharding(mesh, PartitionSpec()))
-    arguments = (abstract_state(trainer, mesh), Batch(ids, ids, floats, ids, ids), rate)
-    return train_step.lower(trainer, *arguments)
+    batch = Batch(ids, ids, floats, ids, ids)
+    return programs(trainer, mesh).step.lower(abstract_state(trainer, mesh), batch, rate)
 
 
 def _array(setup: Setup, mesh, dtype) -> jax.ShapeDtypeStruct:

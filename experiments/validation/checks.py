@@ -149,7 +149,8 @@ def training(repeats: int) -> Iterator[Found]:
     del repeats
     from zaya_jax.data.batch import Batch
     from zaya_jax.train.loop import Budget, run
-    from zaya_jax.train.step import Trainer, init_state
+    from zaya_jax.train.step import init_state
+    from zaya_jax.train.trainer import Trainer
 
     B, T = 8, 128
     tokens = np.tile(np.random.RandomState(0).randint(0, 256, 16), (B, T // 16 + 1))[:, : T + 1].astype(np.int32)

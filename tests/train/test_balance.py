@@ -12,7 +12,8 @@ from zaya_jax.data.batch import Batch
 from zaya_jax.model import Execution
 from zaya_jax.train.balance import balance_gradient, balance_metrics, balance_tree, balancer, load, load_entropy
 from zaya_jax.train.optimizer import OptimizerConfig, learning_rate
-from zaya_jax.train.step import Trainer, init_state, train_step
+from zaya_jax.train.step import init_state, train_step
+from zaya_jax.train.trainer import Trainer
 
 COUNTS = jnp.array([[6, 2, 0, 0, 4], [1, 1, 1, 1, 0], [0, 0, 0, 0, 9]])  # the last column is the skip class
 

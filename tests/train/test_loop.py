@@ -9,7 +9,8 @@ from zaya_jax.model import Execution
 from zaya_jax.train import loop
 from zaya_jax.train.loop import Budget
 from zaya_jax.train.optimizer import OptimizerConfig
-from zaya_jax.train.step import StepMetrics, Trainer
+from zaya_jax.train.step import StepMetrics
+from zaya_jax.train.trainer import Trainer
 
 TRAINER = Trainer(tiny(), Execution(), OptimizerConfig(learning_rate=1.0, warmup=0.5, final=0.0))
 

@@ -11,7 +11,7 @@ import optax
 import pytest
 from jax.sharding import PartitionSpec as P
 
-from tests.model.helpers import assert_close, quick_jit, random_variables
+from tests.model.helpers import quick_jit, random_variables
 from tests.train.models import random_batch, tiny
 from zaya_jax.errors import UserError
 from zaya_jax.model import Execution
@@ -22,11 +22,11 @@ from zaya_jax.train.lora import (
     adapter_shardings,
     export_params,
     loss_params,
-    reference_params,
     trained_and_frozen,
 )
+from zaya_jax.train.objective import batch_loss
 from zaya_jax.train.optimizer import OptimizerConfig
-from zaya_jax.train.step import Trainer, batch_loss
+from zaya_jax.train.trainer import Trainer
 
 CONFIG, LORA, KEY = tiny(), LoraConfig(rank=2, alpha=4.0), jax.random.key(3)
 BATCH = random_batch(CONFIG)
@@ -101,15 +101,6 @@ def test_without_adapters_the_parameters_are_trained():
     trained, frozen = trained_and_frozen(CONFIG, None, params, KEY)
     assert trained is params and frozen is None
     assert loss_params(None, trained, frozen) is params is export_params(CONFIG, None, trained, frozen)
-    assert reference_params(None, None, copy=params) is params
-    with pytest.raises(UserError, match="reference"):
-        reference_params(None, None)
-
-
-def test_the_reference_is_the_base_as_it_was():
-    params = random_variables(CONFIG, Execution())["params"]
-    _, frozen = trained_and_frozen(CONFIG, LORA, params, KEY)
-    assert_close(reference_params(LORA, frozen), params, 0)
 
 
 def test_muon_is_refused():
@@ -141,7 +132,8 @@ from zaya_jax.model.sharding import slot_sharding
 from zaya_jax.parallel import make_mesh
 from zaya_jax.train.lora import adapter_optimizer, adapter_shardings, loss_params
 from zaya_jax.train.optimizer import OptimizerConfig
-from zaya_jax.train.step import Trainer, batch_loss
+from zaya_jax.train.objective import batch_loss
+from zaya_jax.train.trainer import Trainer
 
 config, lora, batch = tiny(num_experts=4), LoraConfig(2, 4.0), random_batch(tiny(), 8)
 variables = random_variables(config, EXACT)

@@ -19,7 +19,7 @@ from zaya_jax.train.optimizer import OptimizerConfig
 from zaya_jax.train.plan_page import MI300X, compiled, compiled_setup
 from zaya_jax.train.plan_setup import Setup, Sizes, trained
 from zaya_jax.train.sharding import abstract_state
-from zaya_jax.train.step import Trainer
+from zaya_jax.train.trainer import Trainer
 
 MODEL = tiny(num_experts=4)
 MESHES = [

@@ -1,11 +1,8 @@
 """Preference optimization: closed forms in float64, signs of gradients, and a margin that grows."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 
 from tests.model.helpers import quick_jit, random_variables
@@ -14,12 +11,12 @@ from zaya_jax.data.batch import Batch
 from zaya_jax.data.dataset import pack
 from zaya_jax.data.encoding import Encoded
 from zaya_jax.errors import UserError
-from zaya_jax.model import Execution, Zaya
+from zaya_jax.model import Execution
 from zaya_jax.model.lora import LoraConfig
-from zaya_jax.train.lora import adapter_optimizer, loss_params, reference_params, trained_and_frozen
-from zaya_jax.train.loss import chunked_nats
 from zaya_jax.train.optimizer import OptimizerConfig
 from zaya_jax.train.preference import DpoConfig, dpo_loss, preference_loss, real_pairs, sequence_logprobs, split_pairs
+from zaya_jax.train.step import evaluate_step, start_from, train_step
+from zaya_jax.train.trainer import Trainer
 
 RANDOM = np.random.default_rng(0)
 ANSWERS = [10 * RANDOM.standard_normal(6) for _ in range(4)]  # policy and reference, chosen and rejected
@@ -141,33 +138,46 @@ def preferences(batch: Batch) -> Batch:
     return batch._replace(mask_BT=mask, positions_BT=index % 6, segments_BT=1 + index // 6)
 
 
-@functools.partial(quick_jit, static_argnums=0)
-def step(config, adapters, memory, base, balance, batch):
-    """One update of the adapters by the preferences of a batch."""
-
-    def nats(params):
-        variables = {"params": params, "balance": balance}
-        inputs = batch.tokens_BT, batch.positions_BT, batch.segments_BT
-        hidden = Zaya(config, Execution()).apply(variables, *inputs, logits="none").hidden_BTD
-        hidden_PD, targets_P = hidden.reshape(-1, hidden.shape[-1]), batch.targets_BT.reshape(-1)
-        return chunked_nats(Execution(), 8, hidden_PD, params["embedding"], targets_P).reshape(batch.targets_BT.shape)
-
-    def loss(adapters):
-        return preference_loss(DPO, nats(loss_params(LORA, adapters, base)), nats(reference_params(LORA, base)), batch)
-
-    (value, told), gradient = jax.value_and_grad(loss, has_aux=True)(adapters)
-    update = adapter_optimizer(OptimizerConfig(weight_decay=0.0), CONFIG, LORA)
-    pushes, memory = update.update(gradient, memory, adapters)
-    return optax.apply_updates(adapters, jax.tree.map(lambda p: 0.01 * p, pushes)), memory, value, told
+def trained(lora, batch, steps, accumulate=1):
+    """The metrics of each step from one model's variables, and the last state."""
+    optimizer = OptimizerConfig(weight_decay=0.0)
+    trainer = Trainer(CONFIG, Execution(), optimizer, balance_rate=0.0, loss_chunk=8, lora=lora, dpo=DPO)
+    base = random_variables(CONFIG, Execution())
+    state, metrics = quick_jit(start_from, static_argnums=0)(trainer, base, jax.random.key(1)), []
+    if accumulate > 1:
+        batch = jax.tree.map(lambda x: x.reshape(accumulate, -1, *x.shape[1:]), batch)
+    for _ in range(steps):
+        state, now = quick_jit(train_step, static_argnums=0)(trainer, state, batch, 1e-2, base)
+        metrics.append(jax.device_get(now))
+    return metrics, state
 
 
-def test_training_adapters_on_preferences_widens_the_margin():
-    batch = preferences(random_batch(CONFIG, 2))
-    variables = random_variables(CONFIG, Execution())
-    adapters, base = trained_and_frozen(CONFIG, LORA, variables["params"], jax.random.key(1))
-    memory, history = adapter_optimizer(OptimizerConfig(), CONFIG, LORA).init(adapters), []
-    for _ in range(30):
-        adapters, memory, value, told = step(CONFIG, adapters, memory, base, variables["balance"], batch)
-        history.append((float(value), float(told.margin), float(told.accuracy)))
-    assert history[0] == (pytest.approx(np.log(2), rel=1e-4), pytest.approx(0, abs=1e-4), history[0][2])
-    assert history[-1][0] < 0.1 and history[-1][1] > 3 and history[-1][2] == 1
+@pytest.mark.parametrize("lora", [LORA, None], ids=["adapters", "parameters"])
+def test_training_on_preferences_widens_the_margin(lora):
+    metrics, _ = trained(lora, preferences(random_batch(CONFIG, 2)), 30)
+    assert float(metrics[0].loss) == pytest.approx(np.log(2), rel=1e-4)
+    assert float(metrics[0].preference.margin) == pytest.approx(0, abs=1e-4)
+    last = metrics[-1]
+    assert last.loss < 0.1 and last.preference.margin > 3 and last.preference.accuracy == 1
+    assert last.preference.pairs == 2
+    assert last.preference.margin == pytest.approx(
+        last.preference.chosen_reward - last.preference.rejected_reward, rel=1e-4
+    )
+
+
+def test_accumulated_preferences_are_one_batch():
+    """A pair counts the same in whichever part it is, and one part has one pair less."""
+    batch = preferences(random_batch(CONFIG, 4))
+    batch.mask_BT[0, :6] = 0  # no chosen answer
+    (whole,), one = trained(None, batch, 1)
+    (parts,), two = trained(None, batch, 1, accumulate=2)
+    assert whole.preference.pairs == parts.preference.pairs == 3
+    for a, b in zip(jax.tree.leaves((whole, one)), jax.tree.leaves((parts, two)), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=2e-5)
+
+
+def test_evaluation_is_the_loss_on_pairs():
+    trainer = Trainer(CONFIG, Execution(), dpo=DPO)
+    base = random_variables(CONFIG, Execution())
+    total, count = quick_jit(evaluate_step, static_argnums=0)(trainer, base, preferences(random_batch(CONFIG, 2)), base)
+    assert (float(total / count), int(count)) == (pytest.approx(np.log(2), rel=1e-5), 2)

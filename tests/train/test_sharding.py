@@ -14,7 +14,8 @@ from zaya_jax.model.layout import Slot
 from zaya_jax.model.weights import weights
 from zaya_jax.train.optimizer import OptimizerConfig
 from zaya_jax.train.sharding import abstract_state
-from zaya_jax.train.step import Trainer, init_state
+from zaya_jax.train.step import init_state
+from zaya_jax.train.trainer import Trainer
 from zaya_jax.train.zero import memory_spec
 
 LARGE = PRESETS["zaya1_8b"]()

@@ -10,8 +10,10 @@ import pytest
 from tests.model.helpers import quick_jit, random_variables
 from tests.train.models import random_batch, tiny
 from zaya_jax.model import Execution
+from zaya_jax.train.objective import batch_loss
 from zaya_jax.train.optimizer import OptimizerConfig
-from zaya_jax.train.step import Trainer, batch_loss, evaluate_step, init_state, train_step
+from zaya_jax.train.step import evaluate_step, init_state, train_step
+from zaya_jax.train.trainer import Trainer
 
 CONFIG = tiny()
 BATCH = random_batch(CONFIG)

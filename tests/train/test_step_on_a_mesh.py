@@ -12,7 +12,8 @@ from zaya_jax.model import Execution
 from zaya_jax.parallel import make_mesh
 from zaya_jax.train.optimizer import OptimizerConfig
 from zaya_jax.train.sharding import abstract_state
-from zaya_jax.train.step import Trainer, init_state, train_step
+from zaya_jax.train.step import init_state, train_step
+from zaya_jax.train.trainer import Trainer
 
 config = tiny(num_experts=4)
 batch = random_batch(config, rows=8, length=12)

@@ -12,7 +12,7 @@ from zaya_jax.model.config import ModelConfig
 from zaya_jax.model.execution import Execution
 from zaya_jax.train.optimizer import OptimizerConfig
 from zaya_jax.train.settings import differences
-from zaya_jax.train.step import Trainer
+from zaya_jax.train.trainer import Trainer
 
 
 @dataclasses.dataclass(frozen=True)

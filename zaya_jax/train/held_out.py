@@ -11,7 +11,8 @@ from zaya_jax.data.dataset import DataConfig, Dataset, open_dataset
 from zaya_jax.model.layout import Variables
 from zaya_jax.text.tokenizer import Tokenizer
 from zaya_jax.train.config import RunConfig
-from zaya_jax.train.step import Trainer, evaluate_step
+from zaya_jax.train.step import evaluate_step
+from zaya_jax.train.trainer import Trainer
 
 
 class HeldOut(NamedTuple):

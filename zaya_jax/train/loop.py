@@ -13,7 +13,8 @@ import jax.numpy as jnp
 from zaya_jax.data.batch import Batch
 from zaya_jax.errors import mistake
 from zaya_jax.train.optimizer import learning_rate
-from zaya_jax.train.step import StepMetrics, Trainer, TrainState, train_step
+from zaya_jax.train.step import StepMetrics, TrainState, train_step
+from zaya_jax.train.trainer import Trainer
 
 
 @dataclasses.dataclass(frozen=True)

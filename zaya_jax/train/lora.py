@@ -48,19 +48,6 @@ def export_params(model: ModelConfig, lora: LoraConfig | None, trained: Any, fro
     return trained if lora is None else merge(model, frozen, trained, lora)
 
 
-def reference_params(lora: LoraConfig | None, frozen: Any, copy: Any = None) -> Any:
-    """The model that preferences are measured against: the base without its adapters, else a copy kept for it.
-
-    Raises:
-        UserError: there is neither.
-    """
-    found = frozen if lora is not None else copy
-    if found is None:
-        fix = "train adapters, whose base is one, or keep a copy of the first parameters"
-        raise mistake("preferences need a reference model", fix=fix)
-    return found
-
-
 def adapter_optimizer(
     config: OptimizerConfig, model: ModelConfig, lora: LoraConfig, mesh: jax.sharding.Mesh | None = None
 ) -> optax.GradientTransformation:

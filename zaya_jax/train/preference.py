@@ -39,7 +39,7 @@ class DpoConfig:
 
 @flax.struct.dataclass
 class DpoMetrics:
-    """Means over the pairs of a batch.
+    """Means over the pairs of a batch (`scaled` by their number: sums).
 
     Attributes:
         pairs: how many there are.
@@ -53,6 +53,10 @@ class DpoMetrics:
     margin: jax.Array
     chosen_reward: jax.Array
     rejected_reward: jax.Array
+
+    def scaled(self, factor: jax.Array) -> DpoMetrics:
+        """All but the number of pairs, times a factor."""
+        return jax.tree.map(lambda x: x * factor, self).replace(pairs=self.pairs)
 
 
 def sequence_logprobs(nats_BT: jax.Array, mask_BT: jax.Array, segments_BT: jax.Array, count: int) -> jax.Array:

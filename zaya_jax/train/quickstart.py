@@ -39,7 +39,8 @@ from zaya_jax.train import quickstart_report as report
 from zaya_jax.train.exporting import BYTES, open_tokenizer, save_model
 from zaya_jax.train.optimizer import OptimizerConfig
 from zaya_jax.train.quickstart_report import BITS, History
-from zaya_jax.train.step import Trainer, TrainState, evaluate_step, init_state
+from zaya_jax.train.step import TrainState, evaluate_step, init_state
+from zaya_jax.train.trainer import Trainer
 
 MODEL, METRICS, CURVE, VALIDATION = "model", "metrics.jsonl", "loss.png", "validation.npy"
 _WEIGHTS = {"config.json", "generation_config.json", "model.safetensors"}

@@ -21,7 +21,7 @@ from zaya_jax.report.plots import Curve, Panel, bar_chart, save_png, smooth, tex
 from zaya_jax.report.progress import Progress
 from zaya_jax.sampling.request import Sampling
 from zaya_jax.train.loop import Budget, Done
-from zaya_jax.train.step import Trainer
+from zaya_jax.train.trainer import Trainer
 
 BITS = 1 / math.log(2)  # in a nat; a token is a byte, so nats a token become bits a byte
 THIS_MODEL = "this model"

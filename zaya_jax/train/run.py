@@ -27,8 +27,9 @@ from zaya_jax.train.held_out import HeldOut, look, open_held_out
 from zaya_jax.train.optimizer import learning_rate
 from zaya_jax.train.plan_work import model_flops_per_token
 from zaya_jax.train.settings import to_dict
-from zaya_jax.train.step import Trainer, TrainState, init_state, start_from, train_step
+from zaya_jax.train.step import TrainState, init_state, start_from, train_step
 from zaya_jax.train.stopping import BadSteps, asked_to_stop
+from zaya_jax.train.trainer import Trainer
 from zaya_jax.train.watch import Finished, Watch
 
 
