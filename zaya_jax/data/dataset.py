@@ -138,7 +138,7 @@ class Dataset:
         _, store, plan = self.packed[source]
         indices = plan.window(window)
         row = pack([store.example(index) for index in indices], self.config.length, self.pad_id)
-        return row._replace(examples=tuple(f"{source}:{store.id(index)}" for index in indices))
+        return row._replace(examples=self._ids(number))
 
     def batch(
         self, step: int, rows: int, accumulate: int = 1, local_rows: Sequence[int] | None = None
@@ -161,6 +161,16 @@ class Dataset:
         shape = (accumulate, len(chosen)) if accumulate > 1 else (len(chosen),)
         arrays = (np.stack(values).reshape(*shape, self.config.length) for values in list(zip(*read))[:5])
         return Batch(*arrays), tuple(row.examples for row in read)
+
+    def ids(self, step: int, rows: int, accumulate: int = 1) -> Ids:
+        """The examples in the rows of a step, as `batch` gives them with all rows; nothing else is read."""
+        first = step * accumulate * rows
+        return tuple(self._ids(number) for number in range(first, first + accumulate * rows))
+
+    def _ids(self, number: int) -> tuple[str, ...]:
+        source, window = self.mixture.place(number)
+        _, store, plan = self.packed[source]
+        return tuple(f"{source}:{store.id(index)}" for index in plan.window(window))
 
     def summary(self) -> tuple[SourceSummary, ...]:
         """What each source holds, in the order of the configuration."""

@@ -58,6 +58,13 @@ class Progress:
         if self._clock() - self._told >= self._every:
             self._tell()
 
+    def say(self, line: str) -> None:
+        """Shows a line of its own, above the bar if there is one."""
+        if self._bar is not None:
+            self._bar.write(line, file=self._stream)
+        else:
+            print(line, file=self._stream, flush=True)
+
     def close(self) -> None:
         """Shows the last position, if it has not been shown, and ends the bar."""
         if self._untold:

@@ -6,12 +6,17 @@ import pathlib
 import tempfile
 from collections.abc import Mapping
 
+import jax
+from jax.experimental import multihost_utils
+
 from zaya_jax.checkpoint import SpecialTokens, save
+from zaya_jax.checkpoint.processes import by_first
 from zaya_jax.errors import mistake
-from zaya_jax.model.config import ModelConfig
 from zaya_jax.model.layout import Variables
+from zaya_jax.model.lora import merge
 from zaya_jax.text.byte_level import write_tokenizer
 from zaya_jax.text.tokenizer import Tokenizer, require_tokenizer
+from zaya_jax.train.trainer import Trainer
 
 BYTES = "bytes"
 _FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
@@ -36,11 +41,25 @@ def open_tokenizer(name: str) -> tuple[Tokenizer, dict[str, bytes]]:
 
 def save_model(
     directory: pathlib.Path,
-    config: ModelConfig,
+    trainer: Trainer,
     tokenizer: Tokenizer,
     tokenizer_files: Mapping[str, bytes],
     variables: Variables,
+    base: Variables | None,
+    dtype: str = "float32",
 ) -> None:
-    """Writes stacked variables as float32 in the hub's format; appears whole, an older one there is replaced."""
+    """Writes a state's variables in the hub's format, adapters merged; appears whole, an older one there is replaced.
+
+    With several processes all call this, and each needs memory for all variables: they are gathered.
+    """
+    if trainer.lora is not None:  # added in the exact type, whatever the base's is
+        exact = jax.tree.map(lambda x: x.astype(trainer.execution.exact_dtype), base["params"])
+        variables = {**variables, "params": merge(trainer.model, exact, variables["params"], trainer.lora)}
+    if jax.process_count() > 1:
+        variables = multihost_utils.process_allgather(variables, tiled=True)
+    by_first(lambda: _save(directory, trainer.model, tokenizer, tokenizer_files, variables, dtype))
+
+
+def _save(directory, config, tokenizer, tokenizer_files, variables, dtype) -> None:
     special = SpecialTokens(bos=tokenizer.bos_id, eos=tokenizer.stop_ids, pad=tokenizer.pad_id)
-    save(directory, config, variables, "stacked", dtype="float32", special_tokens=special, extra_files=tokenizer_files)
+    save(directory, config, variables, "stacked", dtype=dtype, special_tokens=special, extra_files=tokenizer_files)

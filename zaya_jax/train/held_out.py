@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
+import jax
 import numpy as np
 
 from zaya_jax.data.dataset import DataConfig, Dataset, open_dataset
 from zaya_jax.model.layout import Variables
+from zaya_jax.parallel import local_rows
 from zaya_jax.text.tokenizer import Tokenizer
 from zaya_jax.train.config import RunConfig
-from zaya_jax.train.step import evaluate_step
+from zaya_jax.train.sharding import Programs
 from zaya_jax.train.trainer import Trainer
 
 
@@ -29,7 +31,12 @@ class HeldOut(NamedTuple):
 
 
 class Look(NamedTuple):
-    """What a look found: nats a target, and bits a byte (None where there is no text, or only part was read)."""
+    """What a look found.
+
+    Attributes:
+        loss: nats a target, or a pair.
+        bits_per_byte: None where there is no text, or only part of it was read.
+    """
 
     loss: float
     bits_per_byte: float | None
@@ -45,16 +52,25 @@ def open_held_out(config: RunConfig, tokenizer: Tokenizer) -> tuple[HeldOut, ...
     return tuple(one(source) for source in config.evaluation.sources)
 
 
-def look(trainer: Trainer, variables: Variables, held_out: HeldOut, batches: int = 0) -> Look:
-    """Evaluates the first batches (0: all) of a source."""
+def look(
+    trainer: Trainer,
+    programs: Programs,
+    variables: Variables,
+    base: Variables | None,
+    held_out: HeldOut,
+    batches: int = 0,
+) -> Look:
+    """Evaluates the first batches (0: all) of a source; variables are a state's."""
+    mesh, rows = trainer.execution.mesh, held_out.rows
+    mine = tuple(range(rows)) if mesh is None else local_rows(mesh, rows)
     summary, number = held_out.dataset.summary()[0], held_out.batches
     chosen = min(batches, number) if batches else number
     sums = np.zeros(2)
     for step in range(chosen):
-        batch, _ = held_out.dataset.batch(step, held_out.rows)
-        once = np.arange(held_out.rows) + step * held_out.rows < summary.windows
+        batch, _ = held_out.dataset.batch(step, rows, local_rows=mine)
+        once = np.asarray(mine) + step * rows < summary.windows
         batch = batch._replace(mask_BT=batch.mask_BT * once[:, None])
-        sums += np.asarray(evaluate_step(trainer, variables, batch), np.float64)
+        sums += np.asarray(jax.device_get(programs.evaluate(variables, programs.batch(batch, rows), base)), np.float64)
     whole = chosen == number and summary.size > 0
     bits = sums[0] / math.log(2) / summary.size if whole else None
     return Look(float(sums[0] / max(sums[1], 1)), bits)

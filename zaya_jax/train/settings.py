@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import json
 import types
 import typing
 from collections.abc import Mapping
@@ -34,6 +35,11 @@ def from_dict(cls: type[T], values: Mapping[str, Any], where: str = "config") ->
 def to_dict(config: Any) -> dict[str, Any]:
     """The mapping that `from_dict` reads; tuples stay tuples."""
     return dataclasses.asdict(config)
+
+
+def to_json(config: Any) -> dict[str, Any]:
+    """The same as JSON has it: tuples are lists."""
+    return json.loads(json.dumps(to_dict(config)))
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> dict[str, tuple[Any, Any]]:

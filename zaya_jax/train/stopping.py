@@ -7,6 +7,11 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
 from zaya_jax.errors import mistake
 
 
@@ -29,6 +34,26 @@ def asked_to_stop() -> Iterator[threading.Event]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+class Agreement:
+    """Whether any of several processes wants to stop, heard by all at the same step: one step after it was said."""
+
+    def __init__(self, mesh: Mesh | None):
+        self._mesh = mesh if jax.process_count() > 1 else None
+        self._before: jax.Array | None = None
+        if self._mesh is not None:
+            self._everywhere = NamedSharding(self._mesh, PartitionSpec())
+            self._any = jax.jit(jnp.any, out_shardings=self._everywhere)
+
+    def heard(self, wish: bool) -> bool:
+        """Says what this process wishes; returns what any wished the last time. One process decides at once."""
+        if self._mesh is None:
+            return wish
+        apart = NamedSharding(self._mesh, PartitionSpec(self._mesh.axis_names))
+        said = jax.make_array_from_callback((self._mesh.size,), apart, lambda _: np.full(1, wish))
+        before, self._before = self._before, self._any(said)
+        return before is not None and bool(jax.device_get(before))
 
 
 class BadSteps:

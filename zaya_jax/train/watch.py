@@ -11,14 +11,15 @@ from typing import NamedTuple
 import jax
 
 from zaya_jax.data.dataset import Ids
-from zaya_jax.report.metrics import MetricsWriter
 from zaya_jax.report.progress import Progress, eta, mfu, training_figures
 from zaya_jax.train.chips import chip_of
 from zaya_jax.train.config import RunConfig
 from zaya_jax.train.plan_work import model_flops_per_token
+from zaya_jax.train.records import Records
 from zaya_jax.train.step import StepMetrics
 from zaya_jax.train.stopping import BadSteps, Spikes
 
+_OF_PAIRS = ("pairs", "accuracy", "margin", "chosen_reward", "rejected_reward")
 _RECENT = 20  # steps whose speed is told: compiling is soon forgotten
 
 
@@ -42,15 +43,16 @@ class Watch:
         self,
         config: RunConfig,
         first: int,
-        metrics: MetricsWriter,
-        examples: MetricsWriter,
+        metrics: Records,
+        examples: Records,
         progress: Progress,
         bad: BadSteps,
+        devices: int = 1,
     ):
         self.last: Finished | None = None
         self._config, self._first = config, first
         self._metrics, self._examples, self._progress = metrics, examples, progress
-        self._bad, self._spikes = bad, Spikes()
+        self._bad, self._spikes, self._devices = bad, Spikes(), devices
         self._started, self._elsewhere = time.monotonic(), 0.0
         self._recent: deque[float] = deque([self._started], _RECENT + 1)  # when steps were recorded
         self._flops = model_flops_per_token(config.model, config.data.length)
@@ -63,6 +65,10 @@ class Watch:
         before = time.monotonic()
         yield
         self._elsewhere += time.monotonic() - before
+
+    def say(self, line: str) -> None:
+        """Shows a line above the progress."""
+        self._progress.say(line)
 
     def record_last(self) -> None:
         """Reads the last step's metrics off the device and writes them down; nothing if that is done.
@@ -91,11 +97,13 @@ class Watch:
         seconds = time.monotonic() - self._started
         self._recent.append(self._started + seconds)
         speed = config.tokens_per_step * (len(self._recent) - 1) / (self._recent[-1] - self._recent[0])
-        share = mfu(speed, self._flops, 1, self._peak)
+        share = mfu(speed, self._flops, self._devices, self._peak)
         left = eta(step, config.steps, seconds, self._first)
         self._progress.show(step, **training_figures(loss, speed, share, left))
         if step % config.log_every and step != config.steps:
             return
+        pairs = metrics.preference
+        preference = {} if pairs is None else {name: getattr(pairs, name) for name in _OF_PAIRS}
         self._metrics.write(
             kind="train",
             step=step,
@@ -112,4 +120,5 @@ class Watch:
             skipped=balance.skipped_L,
             bad_steps=self._bad.total,
             step_share=1 - self._elsewhere / seconds,
+            **preference,
         )

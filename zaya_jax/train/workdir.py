@@ -8,9 +8,10 @@ import pathlib
 
 from zaya_jax.errors import mistake
 from zaya_jax.train.config import RunConfig, conflicts
-from zaya_jax.train.settings import to_dict
+from zaya_jax.train.settings import to_json
 
-CONFIG, METRICS, EXAMPLES, CHECKPOINTS, MODEL = "config.json", "metrics.jsonl", "examples.jsonl", "checkpoints", "model"
+CONFIG, METRICS, EXAMPLES = "config.json", "metrics.jsonl", "examples.jsonl"
+CHECKPOINTS, MODEL, PROFILE = "checkpoints", "model", "profile"
 
 
 def claim(workdir: pathlib.Path, config: RunConfig) -> None:
@@ -22,7 +23,7 @@ def claim(workdir: pathlib.Path, config: RunConfig) -> None:
         UserError: it belongs to a run of another configuration (every difference is shown), or cannot be used.
     """
     path = workdir / CONFIG
-    new = json.loads(json.dumps(to_dict(config)))
+    new = to_json(config)
     try:
         workdir.mkdir(parents=True, exist_ok=True)
         if path.exists():

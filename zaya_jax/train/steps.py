@@ -1,0 +1,134 @@
+"""The steps of a run, and what is done between them: looks, samples, checkpoints, an end before the last one."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+import time
+
+import jax
+import numpy as np
+
+from zaya_jax.checkpoint.train_state import Checkpoints
+from zaya_jax.data.dataset import Dataset, prefetched
+from zaya_jax.model.layout import Variables
+from zaya_jax.parallel import local_rows
+from zaya_jax.report.progress import Progress
+from zaya_jax.text.tokenizer import Tokenizer
+from zaya_jax.train.config import RunConfig
+from zaya_jax.train.held_out import HeldOut, look
+from zaya_jax.train.optimizer import learning_rate
+from zaya_jax.train.profiling import Profiler
+from zaya_jax.train.records import Records
+from zaya_jax.train.samples import Prompts, continuations
+from zaya_jax.train.sharding import Programs
+from zaya_jax.train.step import TrainState
+from zaya_jax.train.stopping import Agreement, BadSteps, asked_to_stop
+from zaya_jax.train.trainer import Trainer
+from zaya_jax.train.watch import Finished, Watch
+
+
+@dataclasses.dataclass(frozen=True)
+class Work:
+    """What the steps of a run read and write to.
+
+    Attributes:
+        config, trainer, programs: of the run.
+        base: the variables that stand still, or None.
+        dataset, held_out: what is trained on and looked at.
+        prompts: what is continued now and then, or None.
+        tokenizer: of the prompts.
+        checkpoints, metrics, examples: what is written.
+        profile: a directory and the number of steps to record there, or None.
+    """
+
+    config: RunConfig
+    trainer: Trainer
+    programs: Programs
+    base: Variables | None
+    dataset: Dataset
+    held_out: tuple[HeldOut, ...]
+    prompts: Prompts | None
+    tokenizer: Tokenizer
+    checkpoints: Checkpoints
+    metrics: Records
+    examples: Records
+    profile: tuple[pathlib.Path, int] | None = None
+
+
+def make_steps(work: Work, state: TrainState, bad: BadSteps, progress: Progress) -> TrainState:
+    """The loop. A step's metrics are read when the next step is under way, so that the device never waits for it."""
+    config, programs, mesh = work.config, work.programs, work.trainer.execution.mesh
+    first, started = int(state.step), time.monotonic()
+    mine = None if mesh is None else local_rows(mesh, config.rows)
+    feed = prefetched(work.dataset, first, config.rows, config.accumulate, mine)
+    watch = Watch(config, first, work.metrics, work.examples, progress, bad, 1 if mesh is None else mesh.size)
+    agreement = Agreement(mesh)
+    with asked_to_stop() as asked, Profiler(work.profile, first) as profiler:
+        try:
+            for step in range(first + 1, config.steps + 1):
+                with watch.elsewhere():
+                    _, batch, ids = next(feed)
+                    if mine is not None and len(mine) < config.rows:
+                        ids = work.dataset.ids(step - 1, config.rows, config.accumulate)
+                rate = learning_rate(config.optimizer, (step - 1) / config.steps, config.steps)
+                profiler.before(step)
+                batch, speed = programs.batch(batch, config.rows), programs.scalar(np.float32(rate))
+                with jax.transfer_guard("disallow"):  # nothing may wait for the device in here unnoticed
+                    state, metrics = programs.step(state, batch, speed, work.base)
+                watch.record_last()
+                watch.last = Finished(step, rate, metrics, ids)
+                over = config.seconds > 0 and time.monotonic() - started > config.seconds
+                stop = agreement.heard(asked.is_set() or over) or step == config.steps
+                _between(work, state, watch, bad, step, stop)
+                if stop:
+                    break
+        finally:
+            feed.close()
+    work.checkpoints.wait()
+    return state
+
+
+def evaluate(work: Work, state: TrainState, batches: int) -> None:
+    """A look at every held-out source; 0 batches are all."""
+    for source in work.held_out:
+        found = look(work.trainer, work.programs, state.variables, work.base, source, batches)
+        record = {"name": source.name, "loss": found.loss, "bits_per_byte": found.bits_per_byte}
+        work.metrics.write(kind="eval", step=int(state.step), **record)
+
+
+def _between(work: Work, state: TrainState, watch: Watch, bad: BadSteps, step: int, stop: bool) -> None:
+    """What is due after a step."""
+    config, last = work.config, step == work.config.steps
+    looks = _due(config.evaluation.every, step) and not last  # behind the last step there is a whole one
+    samples = work.prompts is not None and (_due(config.samples.every, step) or last)
+    saves = stop or _due(config.checkpoints.every, step)
+    if not (looks or samples or saves):
+        return
+    # The last step is not over before: its time is not theirs. It is on record before its checkpoint.
+    watch.record_last()
+    with watch.elsewhere():
+        if looks:
+            evaluate(work, state, config.evaluation.batches)
+        if samples:
+            _sample(work, state, step, watch)
+        if saves:
+            _save(work, step, state, bad)
+
+
+def _sample(work: Work, state: TrainState, step: int, watch: Watch) -> None:
+    options, prompts, seed = work.config.samples, work.prompts, work.config.seed + step
+    texts = continuations(work.trainer, options, state.variables, work.base, prompts, work.tokenizer, seed)
+    for prompt, text in zip(prompts.texts, texts, strict=True):
+        work.metrics.write(kind="sample", step=step, prompt=prompt, text=text)
+        watch.say(f"step {step:,}: {prompt!r} -> {text!r}")
+
+
+def _save(work: Work, step: int, state: TrainState, bad: BadSteps) -> None:
+    start = time.monotonic()
+    work.checkpoints.save(step, state, {"bad_steps": bad.total})
+    work.metrics.write(kind="checkpoint", step=step, seconds=time.monotonic() - start)
+
+
+def _due(every: int, step: int) -> bool:
+    return every > 0 and step % every == 0
