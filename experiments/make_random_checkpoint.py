@@ -12,7 +12,7 @@ from absl import flags
 from experiments import launch
 
 FLAGS = flags.FLAGS
-flags.DEFINE_string("preset", "nano", "Architecture: zaya1_8b, zaya1_74b or nano.")
+flags.DEFINE_string("preset", "nano", "Architecture: zaya1_8b, zaya1_74b, small or nano.")
 flags.DEFINE_string("output", None, "New or empty directory.", required=True)
 flags.DEFINE_enum("layout", "native", ["native", "legacy"], "Names of the tensors.")
 flags.DEFINE_integer("seed", 0, "Of the values, which are the same in both layouts.")

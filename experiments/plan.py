@@ -2,16 +2,19 @@
 
     python -m experiments.plan --model=zaya1_8b --topology=1x8,128x8 --chip=mi300x --length=4096
     python -m experiments.plan --model=zaya1_8b --topology=1x8 --length=4096 --rows=64 --mesh=fsdp=8 --json=plan.json
+    python -m experiments.plan --config=configs/sft/sft.py:scale=8b,devices=1024 --topology=128x8
 
 Nothing is allocated or compiled. What does not fit gets the first change that would make it fit, of a fixed order.
 How far the figures are from what XLA:ROCm compiles is in docs/plan.md, which --page writes anew.
 """
 
 from absl import flags
+from ml_collections import config_flags
 
 from experiments import launch
 
 FLAGS = flags.FLAGS
+_CONFIG = config_flags.DEFINE_config_file("config", None, "A run, FILE.py:...; instead of all flags but the next two.")
 flags.DEFINE_string("model", "zaya1_8b", "A preset.")
 flags.DEFINE_list("topology", ["1x8"], "NODESxDEVICES; several are planned side by side.")
 flags.DEFINE_string("chip", "mi300x", "A chip of zaya_jax/train/chips.py.")
@@ -33,10 +36,15 @@ flags.DEFINE_string("page", None, "Write this page (docs/plan.md) instead of pri
 
 
 def main(_):
-    from zaya_jax.train import plan_command
+    from zaya_jax.train import plan_command, plan_config
+    from zaya_jax.train.config import RunConfig
+    from zaya_jax.train.settings import from_dict
 
     if FLAGS.page:
         return plan_command.write_page(FLAGS.page)
+    if _CONFIG.value is not None:
+        config = from_dict(RunConfig, launch.configuration(_CONFIG))
+        return plan_config.show(config, FLAGS.topology, FLAGS.chip, FLAGS.json)
     names = ["length", "rows", "accumulate", "mesh", "dtype", "remat", "loss_chunk", "dispatch", "chip"]
     optimizer = {"name": FLAGS.optimizer, **{n: FLAGS[n].value for n in ("momentum", "newton_schulz_dtype", "zero1")}}
     options = {name: FLAGS[name].value for name in names}

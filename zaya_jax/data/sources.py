@@ -11,16 +11,20 @@ import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from zaya_jax.data import python_library
+from zaya_jax.data import python_library, sums
 from zaya_jax.data.schema import Example, Text, check_text, parse_chat, parse_preference, parse_text
 from zaya_jax.errors import UserError, mistake
 
 Path = pathlib.Path
 
-KINDS = ("text", "jsonl", "chat", "preference", "parquet", "python_library")
+KINDS = ("text", "jsonl", "chat", "preference", "parquet", "python_library", "sums")
 RECORDS = (".jsonl", ".parquet")  # suffixes of files of records
 _SUFFIXES = {"jsonl": RECORDS[:1], "parquet": RECORDS[1:]}  # of a directory's files; chat and preference take both
-TOO_LONG = {"chat": ("trim", "drop", "error"), "preference": ("drop", "error")}  # the first is the default
+TOO_LONG = {
+    "chat": ("trim", "drop", "error"),
+    "sums": ("trim", "drop", "error"),
+    "preference": ("drop", "error"),
+}  # the first is the default
 TOO_LONG_TEXT = ("split", "drop", "error")
 
 
@@ -31,8 +35,8 @@ class SourceConfig:
     Attributes:
         name: what its examples are called by; letters, digits, "-" and "_".
         kind: "text" (every file is a document), "jsonl" or "parquet" (a text a record), "chat" and "preference"
-            (conversations; jsonl or parquet), "python_library" (see `zaya_jax.data.python_library`).
-        path: a file, a directory or a glob; for "python_library" its part: "train", "held_out" or "all".
+            (conversations; jsonl or parquet), "python_library" and "sums" (see these modules of `zaya_jax.data`).
+        path: a file, a directory or a glob; for "python_library" and "sums" the part: "train", "held_out".
         weight: share of the windows that come from here; the weights of all sources add up to 1.
         too_long: what happens to an example that is longer than the window. "split" (text; its default): pieces that
             fit; "trim" (chat; its default): reasoning is cut, never an answer (`data/trimming.py`); "drop"; "error".
@@ -110,6 +114,10 @@ def entries(source: SourceConfig) -> Iterator[Entry]:
         for name, text in python_library.documents(source.path).items():
             yield Entry(name, text.encode())
         return
+    if source.kind == "sums":
+        for name, record in sums.conversations(source.path):
+            yield Entry(name, record)
+        return
     files = source_files(source)
     for file in files:
         found = False
@@ -130,7 +138,7 @@ def parse(entry: Entry, source: SourceConfig) -> Example:
         return Text(check_text(_decode(entry.raw, entry.where, lines=True), entry.where))
     record = as_record(entry)
     try:
-        if source.kind == "chat":
+        if source.kind in ("chat", "sums"):
             return parse_chat(record)
         if source.kind == "preference":
             return parse_preference(record)

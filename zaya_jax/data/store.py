@@ -20,7 +20,7 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 
 from zaya_jax.checkpoint.files import new_directory, write_json
-from zaya_jax.data import python_library
+from zaya_jax.data import python_library, sums
 from zaya_jax.data.encoding import Encoded, Outcome, encode_all
 from zaya_jax.data.sources import SourceConfig, read, source_files
 from zaya_jax.errors import mistake
@@ -150,6 +150,10 @@ def _content(source: SourceConfig) -> Iterator[bytes]:
         for name, text in python_library.documents(source.path).items():
             yield name.encode()
             yield text.encode()
+        return
+    if source.kind == "sums":
+        for name, record in sums.conversations(source.path):
+            yield json.dumps([name, record]).encode()
         return
     for file in source_files(source):
         try:

@@ -141,7 +141,24 @@ def nano(vocab_size: int = 272) -> ModelConfig:
     )
 
 
-PRESETS = {"zaya1_8b": zaya1_8b, "zaya1_74b": zaya1_74b, "nano": nano}
+def small() -> ModelConfig:
+    """A ZAYA of 0.67B parameters, 44M of them active without the embedding: for studies on a GPU or a node."""
+    return ModelConfig(
+        vocab_size=262272,
+        hidden_size=768,
+        layer_types=("full",) * 16,
+        num_query_heads=6,
+        num_kv_heads=2,
+        head_dim=64,
+        num_experts=16,
+        expert_hidden_size=768,
+        router_hidden_size=128,
+        max_position_embeddings=4096,
+        full_rope=Rope(1e4),
+    )
+
+
+PRESETS = {"zaya1_8b": zaya1_8b, "zaya1_74b": zaya1_74b, "small": small, "nano": nano}
 
 
 def _wrong(field: str, expected: str, found: object):

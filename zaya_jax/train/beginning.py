@@ -22,8 +22,8 @@ from zaya_jax.train.sharding import Programs, abstract_state
 from zaya_jax.train.step import TrainState
 from zaya_jax.train.trainer import Trainer
 
-# What a phase changes in a model that it goes on with: the rotary embedding's base, and how far positions go.
-_MAY_CHANGE = ("full_rope", "sliding_rope", "max_position_embeddings")
+# What a phase may change in a model that it goes on with. (Files of the hub do not say what the skip class gives.)
+_MAY_CHANGE = ("full_rope", "sliding_rope", "max_position_embeddings", "skip_output")
 
 
 class Beginning(NamedTuple):

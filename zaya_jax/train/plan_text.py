@@ -52,11 +52,19 @@ def _head(p: Plan) -> list[str]:
     s = p.setup
     memories = {True: f"Muon, momentum {s.optimizer.momentum:g}", False: "AdamW"}[s.muon]
     return [
-        f"{p.parameters / 1e9:.3f} B parameters, {p.active_parameters / 1e9:.3f} B active, embedding aside.",
-        f"{p.flops_per_token / 1e9:.2f} GFLOP a token: 6 x (active + head) + 3 x attention, nothing recomputed.",
+        f"{_large(p.parameters)} parameters, {_large(p.active_parameters)} active, embedding aside.",
+        f"{_flops(p.flops_per_token)} a token: 6 x (active + head) + 3 x attention, nothing recomputed.",
         f"{memories}, ZeRO-1 {'on' if s.optimizer.zero1 else 'off'}; {s.dtype}, remat {s.remat}, "
         f"loss by {s.loss_chunk or 'all'} tokens, dispatch {s.dispatch}.",
     ]
+
+
+def _large(count: float) -> str:
+    return f"{count / 1e9:.3f} B" if count >= 1e8 else f"{count / 1e6:.3f} M"
+
+
+def _flops(count: float) -> str:
+    return f"{count / 1e9:.2f} GFLOP" if count >= 1e8 else f"{count / 1e6:.2f} MFLOP"
 
 
 def _run(plans: Sequence[Plan]) -> list[list[str]]:
