@@ -6,15 +6,19 @@ import os
 import resource
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import jax
 import numpy as np
+import pytest
 
 from tests.checkpoint import little_room
+from tests.checkpoint.train_states import device_state
 from zaya_jax.checkpoint.manifest import read_manifest
 from zaya_jax.checkpoint.train_state import Checkpoints, restore, steps
+from zaya_jax.errors import UserError
 
 TOO_LARGE = os.strerror(errno.EFBIG)
 RUN = "tests/train/tiny_run.py"
@@ -74,3 +78,21 @@ def test_a_training_run_on_a_full_disk_ends_in_one_line(root, tmp_path):
     arrays = read_manifest(directory / str(newest)).arrays
     wanted = {path: jax.ShapeDtypeStruct(entry.shape, entry.dtype) for path, entry in arrays.items()}
     assert restore(directory, wanted).step == newest
+
+
+@pytest.mark.parametrize("room", range(3))
+def test_no_thread_waits_for_a_directory_that_cannot_be_made(tmp_path, monkeypatch, room):
+    mkdir, made, before = os.mkdir, [], threading.active_count()
+
+    def refuse(path, *arguments, **options):
+        made.append(path)
+        if len(made) > room:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
+        return mkdir(path, *arguments, **options)
+
+    with Checkpoints(tmp_path) as checkpoints, monkeypatch.context() as patch:
+        patch.setattr(os, "mkdir", refuse)
+        with pytest.raises(UserError, match="step 1 could not be written; found No space left on device"):
+            checkpoints.save(1, device_state(1), {})
+            checkpoints.wait()
+    assert threading.active_count() == before

@@ -90,7 +90,9 @@ class Writer:
 
     def __init__(self):
         _silence()
-        self._orbax = ocp.AsyncCheckpointer(_handler())
+        # Directories at once: if one cannot be made, threads that wait for it would outlive the save by five minutes.
+        options = ocp.options.AsyncOptions(create_directories_asynchronously=False)
+        self._orbax = ocp.AsyncCheckpointer(_handler(), async_options=options)
 
     def save(self, directory: Any, flat: Flat) -> None:
         """Returns when the arrays are copied from the devices. Arrays without elements stay with the manifest."""
