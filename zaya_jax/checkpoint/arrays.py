@@ -6,9 +6,14 @@ written uncompressed: weights shrink by a tenth at best, and the training step n
 
 from __future__ import annotations
 
+import asyncio
+import functools
+import importlib
 import logging
-from collections.abc import Mapping
-from typing import Any
+import os
+import re
+from collections.abc import Coroutine, Mapping
+from typing import Any, NoReturn
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +23,8 @@ from zaya_jax.checkpoint.manifest import ArrayEntry, Manifest
 from zaya_jax.errors import mistake
 
 Flat = dict[str, Any]
+
+_PATIENCE = 60.0  # seconds that a failed save gives the writes that it has begun
 
 
 def flatten(tree: Any) -> Flat:
@@ -83,21 +90,45 @@ class Writer:
 
     def __init__(self):
         _silence()
-        self._orbax = ocp.AsyncCheckpointer(_handler())
+        # Directories at once: if one cannot be made, threads that wait for it would outlive the save by five minutes.
+        options = ocp.options.AsyncOptions(create_directories_asynchronously=False)
+        self._orbax = ocp.AsyncCheckpointer(_handler(), async_options=options)
 
     def save(self, directory: Any, flat: Flat) -> None:
         """Returns when the arrays are copied from the devices. Arrays without elements stay with the manifest."""
         solid = {path: array for path, array in flat.items() if array.size}
-        with jax.transfer_guard("allow"):  # a training loop may forbid copies that nobody asked for; this one is wanted
-            self._orbax.save(directory, args=ocp.args.PyTreeSave(solid))
+        try:
+            with jax.transfer_guard("allow"):  # a training loop may forbid copies nobody asked for; this one is wanted
+                self._orbax.save(directory, args=ocp.args.PyTreeSave(solid))
+        except Exception as error:
+            self._forget()
+            _raise_plainly(error)
 
     def wait(self) -> None:
-        """Until every process has written; raises what went wrong."""
-        self._orbax.wait_until_finished()
+        """Until every process has written.
+
+        Raises:
+            OSError: the disk refused; its cause is orbax's own error.
+            Exception: whatever else went wrong.
+        """
+        try:
+            self._orbax.wait_until_finished()
+        except Exception as error:
+            self._forget()
+            _raise_plainly(error)
 
     def close(self) -> None:
-        """Ends its threads."""
+        """Ends its threads. What went wrong was told by `wait`."""
+        self._forget()
         self._orbax.close()
+
+    def _forget(self) -> None:
+        """A save that failed in several places tells one error a call: the others are not the next save's."""
+        for _ in range(100):
+            try:
+                return self._orbax.wait_until_finished()
+            except Exception:
+                continue
 
 
 def read(directory: Any, manifest: Manifest, abstract_state: Any) -> Any:
@@ -140,5 +171,40 @@ def _from_elsewhere(record: logging.LogRecord) -> bool:
 
 
 def _silence() -> None:
-    """Keeps orbax from logging: what goes wrong comes to the caller as an exception. Twice is the same as once."""
+    """Keeps orbax from speaking: what goes wrong comes to the caller as an exception. Twice is the same as once."""
     logging.getLogger("absl").addFilter(_from_elsewhere)
+    _finish_what_was_begun()
+
+
+def _raise_plainly(error: Exception) -> NoReturn:
+    """Raises the operating system's error within one of tensorstore's, which tells its number at the end of a page."""
+    number = re.search(r"os_error_code='(\d+)'", str(error))
+    if number is None:
+        raise error
+    raise OSError(int(number[1]), os.strerror(int(number[1]))) from error
+
+
+@functools.cache
+def _finish_what_was_begun() -> None:
+    """Makes orbax end what failed when all reads or writes of it have ended, not at the first that fails.
+
+    It closes its event loop at the first error. The others then go on, in a directory that was given up, and end in
+    threads of tensorstore, which find the loop closed and can only print a traceback.
+    """
+    try:
+        room = importlib.import_module("orbax.checkpoint._src.asyncio_utils")
+        run = room.run_sync
+    except (ImportError, AttributeError):  # another orbax, whose errors may be printed once more; the test would tell
+        return
+    room.run_sync = functools.wraps(run)(lambda coroutine: run(_to_the_end(coroutine)))
+
+
+async def _to_the_end(coroutine: Coroutine) -> Any:
+    try:
+        return await coroutine
+    except Exception:
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        ended = (await asyncio.wait(others, timeout=_PATIENCE))[0] if others else ()
+        for task in ended:
+            task.cancelled() or task.exception()  # asyncio logs what nobody asked for
+        raise

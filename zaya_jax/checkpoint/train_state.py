@@ -226,10 +226,12 @@ class Checkpoints:
             self._thread = None
 
     def _release(self) -> None:
-        self._writer.close()
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+        try:
+            self._writer.close()
+        finally:
+            if self._lock is not None:
+                os.close(self._lock)
+                self._lock = None
 
 
 def restore(
