@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 import zaya_jax
+from tests.experiments.launching import launch
 from tests.model.helpers import quick_jit
 from tests.train.tiny_run import tiny_run
 from zaya_jax.errors import UserError
@@ -140,6 +141,23 @@ def test_sigterm_ends_a_run_with_a_checkpoint(text, finished, root, tmp_path):
     assert "stopped after step" in out
     assert run(tiny_run(text), workdir, sink=io.StringIO())
     assert losses(workdir) == losses(finished)
+
+
+def test_any_checkpoint_can_be_exported(finished, tmp_path):
+    """The newest is the model that the run exported itself; an older one is another."""
+    assert launch("export", f"--workdir={finished}", f"--output={tmp_path / 'last'}")[:2] == (
+        0,
+        f"the model after step 40 is in {tmp_path / 'last'}\n",
+    )
+    ours, theirs = (path / "model.safetensors" for path in (tmp_path / "last", finished / "model"))
+    assert ours.read_bytes() == theirs.read_bytes()
+    assert launch("export", f"--workdir={finished}", f"--output={tmp_path / 'older'}", "--step=36")[0] == 0
+    assert (tmp_path / "older" / "model.safetensors").read_bytes() != theirs.read_bytes()
+    code, _, error = launch("export", f"--workdir={finished}", f"--output={tmp_path / 'none'}", "--step=35")
+    assert (code, error.count("\n")) == (2, 1)
+    assert "there is no such checkpoint; expected one of 36, 39, 40; found 35" in error
+    code, _, error = launch("export", f"--workdir={tmp_path}", f"--output={tmp_path / 'none'}")
+    assert code == 2 and "is not a run's directory" in error
 
 
 def test_the_wall_clock_ends_a_run_with_a_checkpoint(text, finished, tmp_path):

@@ -54,7 +54,7 @@ def begin(
         UserError: `initial` is another architecture or cannot be read, or the newest checkpoint is damaged.
     """
     mesh = trainer.execution.mesh
-    base = _load(config, trainer.execution.dtype, mesh) if trainer.needs_base else None
+    base = load_initial(config, trainer.execution.dtype, mesh) if trainer.needs_base else None
     if checkpoints.steps():
         restored = checkpoints.restore(abstract_state(trainer, mesh), allow_older=allow_older)
         for line in restored.skipped:
@@ -63,7 +63,7 @@ def begin(
         return Beginning(restored.state, base, restored.record["bad_steps"])
     if not config.initial:
         return Beginning(programs.init(config.seed), None, 0)
-    read = base if trainer.lora else _load(config, trainer.execution.exact_dtype.name, mesh)
+    read = base if trainer.lora else load_initial(config, trainer.execution.exact_dtype.name, mesh)
     return Beginning(programs.start(read, config.seed), base, 0)
 
 
@@ -89,7 +89,8 @@ def _architecture(model: ModelConfig) -> dict[str, Any]:
     return {key: value for key, value in values.items() if key not in _MAY_CHANGE}
 
 
-def _load(config: RunConfig, dtype: str, mesh: jax.sharding.Mesh | None) -> Variables:
+def load_initial(config: RunConfig, dtype: str, mesh: jax.sharding.Mesh | None) -> Variables:
+    """The variables that a run begins with, stacked, on one device or a mesh."""
     shardings = None if mesh is None else slot_sharding(mesh)
     return load_variables(open_checkpoint(resolve(config.initial)), "stacked", dtype, shardings=shardings)
 

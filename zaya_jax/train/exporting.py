@@ -11,12 +11,16 @@ from jax.experimental import multihost_utils
 
 from zaya_jax.checkpoint import SpecialTokens, save
 from zaya_jax.checkpoint.processes import by_first
+from zaya_jax.checkpoint.train_state import restore
 from zaya_jax.errors import mistake
 from zaya_jax.model.layout import Variables
 from zaya_jax.model.lora import merge
 from zaya_jax.text.byte_level import write_tokenizer
 from zaya_jax.text.tokenizer import Tokenizer, require_tokenizer
+from zaya_jax.train.beginning import load_initial
+from zaya_jax.train.sharding import abstract_state
 from zaya_jax.train.trainer import Trainer
+from zaya_jax.train.workdir import CHECKPOINTS, read_config
 
 BYTES = "bytes"
 _FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
@@ -37,6 +41,31 @@ def open_tokenizer(name: str) -> tuple[Tokenizer, dict[str, bytes]]:
         raise mistake("no such directory", where="tokenizer", expected=f"{BYTES!r} or a directory", found=name)
     files = [directory / file for file in _FILES if (directory / file).is_file()]
     return require_tokenizer(directory), {file.name: file.read_bytes() for file in files}
+
+
+def export_step(workdir: pathlib.Path, target: pathlib.Path, step: int | None = None, dtype: str = "") -> int:
+    """Writes the model of a run's checkpoint in the hub's format, on this machine's first device.
+
+    Args:
+        workdir: of the run; it is only read.
+        target: the new directory.
+        step: of the checkpoint; None is the newest.
+        dtype: "float32" or "bfloat16"; "" is the run's own.
+
+    Returns:
+        The step.
+
+    Raises:
+        UserError: there is no such run or checkpoint, it is damaged, or the target is in the way.
+    """
+    config = read_config(workdir)
+    trainer = config.trainer()
+    like = abstract_state(trainer, None).variables
+    found = restore(workdir / CHECKPOINTS, like, step, partial=True)
+    tokenizer, files = open_tokenizer(config.tokenizer)
+    base = load_initial(config, trainer.execution.dtype, None) if trainer.lora else None
+    save_model(target, trainer, tokenizer, files, found.state, base, dtype or config.export_dtype)
+    return found.step
 
 
 def save_model(

@@ -8,7 +8,7 @@ import pathlib
 
 from zaya_jax.errors import mistake
 from zaya_jax.train.config import RunConfig, conflicts
-from zaya_jax.train.settings import to_json
+from zaya_jax.train.settings import from_dict, to_json
 
 CONFIG, METRICS, EXAMPLES = "config.json", "metrics.jsonl", "examples.jsonl"
 CHECKPOINTS, MODEL, PROFILE = "checkpoints", "model", "profile"
@@ -38,6 +38,17 @@ def claim(workdir: pathlib.Path, config: RunConfig) -> None:
         raise mistake("cannot be used", where=workdir, found=error.strerror or error) from error
     except json.JSONDecodeError as error:
         raise mistake("is not JSON", where=path, found=error.msg, fix="choose another --workdir") from None
+
+
+def read_config(workdir: pathlib.Path) -> RunConfig:
+    """The configuration of a run. Raises a UserError if there is none."""
+    path = workdir / CONFIG
+    try:
+        return from_dict(RunConfig, json.loads(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise mistake("is not a run's directory", where=workdir, found=f"{CONFIG}: {error.strerror}") from None
+    except json.JSONDecodeError as error:
+        raise mistake("is not JSON", where=path, found=error.msg) from None
 
 
 def _check(workdir: pathlib.Path, old: dict, new: dict) -> None:
