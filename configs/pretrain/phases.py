@@ -43,7 +43,7 @@ def pretraining(argument, name, tokens, sources, rate, **schedule):
             balance_rate=3e-3 if local else 1e-3,
             steps=steps,
             mesh=MeshConfig(fsdp=1 if local else min(given.devices, 8)),
-            evaluation=Evaluation(every=max(steps // 4, 1), sources=(held_out,), rows=step["rows"]),
+            evaluation=Evaluation(every=max(steps // 4, 1), sources=(held_out,), rows=step["rows"], ngram=5 * local),
             samples=Samples(every=max(steps // 4, 1), prompts=prompts),
             checkpoints=CheckpointPolicy(every=max(min(steps // 10, 500), 5)),
             **step,

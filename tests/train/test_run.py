@@ -18,6 +18,7 @@ import zaya_jax
 from tests.experiments.launching import launch
 from tests.model.helpers import quick_jit
 from tests.train.tiny_run import tiny_run
+from zaya_jax.data.ngram import ngram_bits
 from zaya_jax.errors import UserError
 from zaya_jax.report.metrics import read_metrics
 from zaya_jax.train.run import run
@@ -79,6 +80,14 @@ def test_the_last_look_is_what_the_exported_model_scores(finished):
         nats += float(np.sum(np.log(np.exp(logits).sum(axis=1))[: len(real) - 1] - chosen))
     assert look["loss"] == pytest.approx(nats / (len(tokens) - 1), rel=1e-4)
     assert look["bits_per_byte"] == pytest.approx(nats / math.log(2) / len(TEXT), rel=1e-4)
+
+
+def test_ngrams_of_the_same_text_are_on_record(text, tmp_path):
+    evaluation = dataclasses.replace(tiny_run(text).evaluation, ngram=3)
+    assert run(tiny_run(text, steps=2, evaluation=evaluation), tmp_path / "run", sink=io.StringIO())
+    (found,) = records(tmp_path / "run", "baseline")
+    bits = ngram_bits([TEXT.encode()], [TEXT.encode()], 3)
+    assert found == {"kind": "baseline", "step": 2, "name": "again", "order": 3, "bits_per_byte": pytest.approx(bits)}
 
 
 def killed_run(text, workdir, root, kills, seed, seconds=(0.2, 3.0)):

@@ -25,6 +25,7 @@ LAYERS = ("load_entropy", "max_load", "min_load", "skipped")
 LISTED = {
     "start": ("time", "parameters", "active_parameters", "flops_per_token", "devices", "resumed_from"),
     "eval": ("step", "loss", "bits_per_byte"),
+    "baseline": ("step", "order", "bits_per_byte"),
     "sample": ("step",),
     "spike": ("step", "loss", "usual"),
     "checkpoint": ("step", "seconds"),

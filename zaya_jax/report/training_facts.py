@@ -98,6 +98,9 @@ def _long_losses(run: Run) -> dict[str, str]:
     for name, (steps, losses, bits) in run.evaluations().items():
         per_byte = f"; {_loss(bits[-1])} bits/byte" if math.isfinite(bits[-1]) else ""
         out[f"{name} loss at the end"] = f"{_loss(losses[-1])} nats/token{per_byte}{_lowest(steps, losses)}"
+    for record in run.listed["baseline"]:
+        bits = _loss(number(record.get("bits_per_byte")))
+        out[f"{record.get('name')}, by {record.get('order')}-grams of the training text"] = f"{bits} bits/byte"
     return out
 
 

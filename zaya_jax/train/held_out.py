@@ -9,6 +9,9 @@ import jax
 import numpy as np
 
 from zaya_jax.data.dataset import DataConfig, Dataset, open_dataset
+from zaya_jax.data.ngram import ngram_bits
+from zaya_jax.data.schema import Text
+from zaya_jax.data.sources import SourceConfig, read
 from zaya_jax.model.layout import Variables
 from zaya_jax.parallel import local_rows
 from zaya_jax.text.tokenizer import Tokenizer
@@ -50,6 +53,20 @@ def open_held_out(config: RunConfig, tokenizer: Tokenizer) -> tuple[HeldOut, ...
         return HeldOut(source.name, open_dataset(alone, tokenizer), config.evaluation.rows)
 
     return tuple(one(source) for source in config.evaluation.sources)
+
+
+def counted_bits(config: RunConfig, name: str) -> float | None:
+    """Bits a byte of a held-out source under n-grams of the run's own sources; None where not all of it is text."""
+    held_out = next(source for source in config.evaluation.sources if source.name == name)
+    texts = [_texts(source) for source in (held_out, *config.data.sources)]
+    if None in texts:
+        return None
+    return ngram_bits(texts[0], [text for part in texts[1:] for text in part], config.evaluation.ngram)
+
+
+def _texts(source: SourceConfig) -> list[bytes] | None:
+    found = [record.text.encode() for _, record in read(source) if isinstance(record, Text)]
+    return found or None
 
 
 def look(

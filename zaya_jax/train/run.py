@@ -32,7 +32,7 @@ from zaya_jax.train.records import Records
 from zaya_jax.train.samples import open_prompts
 from zaya_jax.train.settings import to_json
 from zaya_jax.train.sharding import programs
-from zaya_jax.train.steps import Work, evaluate, make_steps
+from zaya_jax.train.steps import Work, conclude, make_steps
 from zaya_jax.train.stopping import BadSteps
 
 
@@ -102,7 +102,7 @@ def run(config: RunConfig, workdir: pathlib.Path, options: Options = Options(), 
                 state = make_steps(work, state, BadSteps(config.bad_steps, bad), progress)
             done = int(state.step) == config.steps
             if done:
-                evaluate(work, state, 0)
+                conclude(work, state)
     if done:
         target = workdir / place.MODEL
         save_model(target, trainer, tokenizer, tokenizer_files, state.variables, base, config.export_dtype)

@@ -16,7 +16,7 @@ from zaya_jax.parallel import local_rows
 from zaya_jax.report.progress import Progress
 from zaya_jax.text.tokenizer import Tokenizer
 from zaya_jax.train.config import RunConfig
-from zaya_jax.train.held_out import HeldOut, look
+from zaya_jax.train.held_out import HeldOut, counted_bits, look
 from zaya_jax.train.optimizer import learning_rate
 from zaya_jax.train.profiling import Profiler
 from zaya_jax.train.records import Records
@@ -87,6 +87,14 @@ def make_steps(work: Work, state: TrainState, bad: BadSteps, progress: Progress)
             feed.close()
     work.checkpoints.wait()
     return state
+
+
+def conclude(work: Work, state: TrainState) -> None:
+    """The whole of every held-out source, and what counting n-grams makes of it."""
+    evaluate(work, state, 0)
+    for source in work.held_out if work.config.evaluation.ngram else ():
+        found = {"order": work.config.evaluation.ngram, "bits_per_byte": counted_bits(work.config, source.name)}
+        work.metrics.write(kind="baseline", step=int(state.step), name=source.name, **found)
 
 
 def evaluate(work: Work, state: TrainState, batches: int) -> None:
