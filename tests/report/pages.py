@@ -44,6 +44,7 @@ def whole_run(steps: int) -> list[dict]:
         start(),
         *(step(number) for number in range(1, steps + 1)),
         {"kind": "eval", "step": steps, "name": "web", "loss": 2.5, "bits_per_byte": 0.875},
+        {"kind": "baseline", "step": steps, "name": "web", "order": 5, "bits_per_byte": 1.5},
         {"kind": "sample", "step": steps, "prompt": "Once", "text": " upon a time"},
         {"kind": "spike", "step": steps, "loss": 9.0, "usual": 3.0, "examples": ["web:17", "web:18"]},
         {"kind": "checkpoint", "step": steps, "seconds": 1.25},

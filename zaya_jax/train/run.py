@@ -102,7 +102,8 @@ def run(config: RunConfig, workdir: pathlib.Path, options: Options = Options(), 
                 state = make_steps(work, state, BadSteps(config.bad_steps, bad), progress)
             done = int(state.step) == config.steps
             if done:
-                conclude(work, state)
+                for line in conclude(work, state):
+                    print(line, file=say)
     if done:
         target = workdir / place.MODEL
         save_model(target, trainer, tokenizer, tokenizer_files, state.variables, base, config.export_dtype)

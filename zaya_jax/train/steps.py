@@ -16,7 +16,7 @@ from zaya_jax.parallel import local_rows
 from zaya_jax.report.progress import Progress
 from zaya_jax.text.tokenizer import Tokenizer
 from zaya_jax.train.config import RunConfig
-from zaya_jax.train.held_out import HeldOut, counted_bits, look
+from zaya_jax.train.held_out import HeldOut, Look, counted_bits, look
 from zaya_jax.train.optimizer import learning_rate
 from zaya_jax.train.profiling import Profiler
 from zaya_jax.train.records import Records
@@ -89,20 +89,29 @@ def make_steps(work: Work, state: TrainState, bad: BadSteps, progress: Progress)
     return state
 
 
-def conclude(work: Work, state: TrainState) -> None:
-    """The whole of every held-out source, and what counting n-grams makes of it."""
-    evaluate(work, state, 0)
-    for source in work.held_out if work.config.evaluation.ngram else ():
-        found = {"order": work.config.evaluation.ngram, "bits_per_byte": counted_bits(work.config, source.name)}
-        work.metrics.write(kind="baseline", step=int(state.step), name=source.name, **found)
+def conclude(work: Work, state: TrainState) -> list[str]:
+    """The whole of every held-out source, and what counting n-grams makes of it; in words, too."""
+    order, lines = work.config.evaluation.ngram, []
+    for source, found in zip(work.held_out, evaluate(work, state, 0), strict=True):
+        bits = "" if found.bits_per_byte is None else f", {found.bits_per_byte:.3f} bits a byte"
+        lines.append(f"{source.name}: loss {found.loss:.4f}{bits}")
+        counted = counted_bits(work.config, source.name) if order else None
+        if counted is not None:
+            record = {"name": source.name, "order": order, "bits_per_byte": counted}
+            work.metrics.write(kind="baseline", step=int(state.step), **record)
+            lines.append(f"{source.name}: {counted:.3f} bits a byte by {order}-grams of the training text")
+    return lines
 
 
-def evaluate(work: Work, state: TrainState, batches: int) -> None:
-    """A look at every held-out source; 0 batches are all."""
+def evaluate(work: Work, state: TrainState, batches: int) -> list[Look]:
+    """A look at every held-out source, on record; 0 batches are all."""
+    looks = []
     for source in work.held_out:
         found = look(work.trainer, work.programs, state.variables, work.base, source, batches)
+        looks.append(found)
         record = {"name": source.name, "loss": found.loss, "bits_per_byte": found.bits_per_byte}
         work.metrics.write(kind="eval", step=int(state.step), **record)
+    return looks
 
 
 def _between(work: Work, state: TrainState, watch: Watch, bad: BadSteps, step: int, stop: bool) -> None:
