@@ -16,7 +16,12 @@ from kernels_pallas.flash_attention import attention
 from kernels_pallas.flash_attention import kernel as kernels
 from kernels_pallas.flash_attention.reference import visible
 from kernels_pallas.flash_attention.tiles import Tiles, parts, spans
-from tests.kernels.compare import assert_as_exact_as_the_definition, assert_close_in_bfloat16, assert_same_function
+from tests.kernels.compare import (
+    assert_as_exact_as_the_definition,
+    assert_close_in_bfloat16,
+    assert_same_function,
+    quick_jit,
+)
 from tests.kernels.test_attention import DEFINITION, WINDOWS, attend, cached, example, packed
 
 TILES = Tiles(rows=16, keys=16)
@@ -110,7 +115,7 @@ def test_log_sum_exp():
     arguments, _ = example(1, 21, 21, 4, 2, 8)
     place = packed(1, 21)
     floats = [jnp.asarray(arguments[name], jnp.float32) for name in ("q", "k", "v")]
-    _, lse = jax.jit(lambda *x: kernels.attention_and_lse(*x, *place.values(), None, True, TILES))(*floats)
+    _, lse = quick_jit(lambda *x: kernels.attention_and_lse(*x, *place.values(), None, True, TILES))(*floats)
     keys = np.repeat(arguments["k"], 2, axis=2)
     scores = np.einsum("btnh,bsnh->btns", arguments["q"], keys) / np.sqrt(8)
     seen = np.asarray(visible(*place.values(), None))[:, :, None]
@@ -123,8 +128,11 @@ def test_the_interface_runs_the_kernels():
     arguments, _ = example(2, 37, 37, 8, 2, 16)
     floats = {name: jnp.asarray(value, jnp.float32) for name, value in arguments.items()}
     given = [*floats.values(), *packed(2, 37).values()]
-    found = jax.jit(functools.partial(attention, aligned=True, implementation="interpret"))(*given)
-    np.testing.assert_allclose(found, attention(*given, aligned=True, implementation="reference"), atol=1e-5)
+    found, expected = (
+        quick_jit(functools.partial(attention, aligned=True, implementation=name))(*given)
+        for name in ("interpret", "reference")
+    )
+    np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
 @settings(max_examples=30)
