@@ -1,5 +1,6 @@
 """Settings and fixtures that every test shares."""
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -40,6 +41,25 @@ def tmp_workdir(tmp_path, monkeypatch) -> Path:
 def x64():
     """64-bit types while the test runs; off again for its neighbours."""
     with jax.enable_x64(True):
+        yield
+
+
+@contextlib.contextmanager
+def quickly_compiled():
+    """Programs compiled meanwhile, by launchers too, are optimised little: half of the time to compile is saved."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+            yield
+    finally:
+        jax.config.update("jax_disable_most_optimizations", False)
+
+
+@pytest.fixture(scope="module")
+def quick_programs():
+    """For modules that test what is computed, not what LLVM makes of it."""
+    with quickly_compiled():
         yield
 
 

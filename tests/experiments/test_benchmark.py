@@ -1,6 +1,10 @@
 """The benchmarks run, on a model too small for their figures to mean anything."""
 
+import pytest
+
 from tests.experiments.launching import launch
+
+pytestmark = pytest.mark.usefixtures("quick_programs")
 
 
 def test_one_answer_from_the_start_of_a_process(checkpoint):

@@ -22,6 +22,8 @@ from zaya_jax.sampling.terminal import HELP, converse, show
 from zaya_jax.text.thinking import Piece
 from zaya_jax.text.tokenizer import load_tokenizer
 
+pytestmark = pytest.mark.usefixtures("quick_programs")
+
 WARM = Sampling(1.0)
 
 

@@ -9,6 +9,8 @@ from tests.experiments.launching import launch
 from zaya_jax.report import doctor, probes
 from zaya_jax.report.findings import Finding
 
+pytestmark = pytest.mark.usefixtures("quick_programs")
+
 REQUIREMENTS = [
     "jax<0.12,>=0.10.2",
     "numpy>=2.4",

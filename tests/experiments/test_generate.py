@@ -13,6 +13,8 @@ from zaya_jax.errors import UserError
 from zaya_jax.sampling.commands import Settings, answer_file, answer_text, one_of
 from zaya_jax.sampling.request import Sampling
 
+pytestmark = pytest.mark.usefixtures("quick_programs")
+
 GREEDY = Settings(Sampling(0.0), max_new_tokens=6, dtype="float32")
 CHAT = [{"role": "user", "content": "Hi"}]
 

@@ -9,6 +9,8 @@ from zaya_jax.errors import UserError
 from zaya_jax.sampling.commands import score_file
 from zaya_jax.sampling.score import score
 
+pytestmark = pytest.mark.usefixtures("quick_programs")
+
 TOKENS = np.array([prompt(9), prompt(9, 1), prompt(9, 2)], np.int32)
 MASK = (np.arange(9) < np.array([9, 3, 5])[:, None]).astype(np.int32)
 

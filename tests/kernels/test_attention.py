@@ -1,5 +1,7 @@
 """Attention: the fast path next to the definition, and the definition next to loops in numpy."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,9 +15,12 @@ from tests.kernels.compare import (
     assert_close_in_bfloat16,
     assert_same_function,
     largest_array,
+    quick_jit,
 )
 
 
+# Made once: compiled programs are found again by the function.
+@functools.cache
 def attend(implementation, window=None, aligned=False):
     def run(q, k, v, q_index, k_index, q_segments, k_segments):
         options = {"window": window, "aligned": aligned, "implementation": implementation}
@@ -24,7 +29,6 @@ def attend(implementation, window=None, aligned=False):
     return run
 
 
-# Made once: compiled programs are found again by the function.
 WINDOWS = (None, 1, 3)
 FAST = {(window, aligned): attend("xla", window, aligned) for window in WINDOWS for aligned in (False, True)}
 DEFINITION = {(window, aligned): attend("reference", window) for window, aligned in FAST}
@@ -88,7 +92,7 @@ def loops(q, k, v, q_index, k_index, q_segments, k_segments, window):
 def test_the_definition(implementation, window, x64):
     arguments, _ = example(2, 4, 9, 4, 2, 8)
     for place in (cached(2, 4, 9), cached(2, 4, 9, seed=1)):
-        found = attend(implementation, window)(**arguments | place)
+        found = quick_jit(attend(implementation, window))(**arguments | place)
         np.testing.assert_allclose(found, loops(**arguments | place, window=window), atol=1e-12)
 
 
@@ -143,9 +147,12 @@ def test_nothing_to_see_gives_zeros_and_no_gradient(implementation, x64):
     }
     run = attend(implementation)
     arrays = {name: jnp.asarray(value) for name, value in arguments.items()}
-    out, pull = jax.vjp(lambda a: run(**a, **place), arrays)
-    assert (np.asarray(out) == 0).all()
-    assert all((np.asarray(g) == 0).all() for g in jax.tree.leaves(pull(jnp.asarray(cotangents))))
+
+    def both(arrays, cotangents):
+        out, pull = jax.vjp(lambda a: run(**a, **place), arrays)
+        return out, pull(cotangents)
+
+    assert all((np.asarray(x) == 0).all() for x in jax.tree.leaves(quick_jit(both)(arrays, cotangents)))
 
 
 @pytest.mark.parametrize("gradient", [False, True], ids=["forward", "backward"])
@@ -160,7 +167,7 @@ def test_scores_never_exist_as_a_whole(window, gradient):
     def run(q, k, v, *rest):
         return attention(q, k, v, *rest, window=window, aligned=True, implementation="xla").sum()
 
-    program = jax.jit(jax.grad(run, argnums=(0, 1, 2)) if gradient else run)
+    program = quick_jit(jax.grad(run, argnums=(0, 1, 2)) if gradient else run)
     assert largest_array(program.lower(*floats, *whole).compile()) <= T * T * N / 8
 
 

@@ -16,7 +16,12 @@ from kernels_pallas.flash_attention import attention
 from kernels_pallas.flash_attention import kernel as kernels
 from kernels_pallas.flash_attention.reference import visible
 from kernels_pallas.flash_attention.tiles import Tiles, parts, spans
-from tests.kernels.compare import assert_as_exact_as_the_definition, assert_close_in_bfloat16, assert_same_function
+from tests.kernels.compare import (
+    assert_as_exact_as_the_definition,
+    assert_close_in_bfloat16,
+    assert_same_function,
+    quick_jit,
+)
 from tests.kernels.test_attention import DEFINITION, WINDOWS, attend, cached, example, packed
 
 TILES = Tiles(rows=16, keys=16)
@@ -30,9 +35,14 @@ def kernel(window):
     return run
 
 
-@pytest.mark.parametrize("window", WINDOWS)
-@pytest.mark.parametrize("heads", [(8, 1, 4), (4, 2, 6), (3, 1, 4), (4, 4, 2)], ids=["8:1", "2:1", "3:1", "1:1"])
-def test_same_function(heads, window, x64):
+HEADS = {"8:1": (8, 1, 4), "2:1": (4, 2, 6), "3:1": (3, 1, 4), "1:1": (4, 4, 2)}
+ALWAYS = [("8:1", 1), ("2:1", None), ("2:1", 3), ("3:1", None), ("3:1", 1), ("3:1", 3), ("1:1", 3)]
+SELDOM = [(name, window) for name in HEADS for window in WINDOWS if (name, window) not in ALWAYS]
+
+
+@pytest.mark.parametrize("name, window", [*ALWAYS, *(pytest.param(*case, marks=pytest.mark.slow) for case in SELDOM)])
+def test_same_function(name, window, x64):
+    heads = HEADS[name]
     arguments, cotangents = example(2, 37, 37, *heads)
     assert_same_function(kernel(window), DEFINITION[window, False], arguments | packed(2, 37), cotangents)
 
@@ -45,6 +55,7 @@ def test_same_function_whatever_the_slots_hold(sizes, window, seed):
         assert_same_function(kernel(window), DEFINITION[window, False], arguments | cached(2, *sizes, seed), cotangents)
 
 
+@pytest.mark.slow
 @settings(max_examples=8)
 @given(
     st.integers(1, 40), st.integers(0, 20), st.sampled_from([(4, 2), (3, 1), (8, 1)]), st.sampled_from([None, 1, 7]),
@@ -52,13 +63,23 @@ def test_same_function_whatever_the_slots_hold(sizes, window, seed):
 )  # fmt: skip
 def test_same_function_in_any_shape(length, past, heads, window, seed):
     """Rows of documents, and new tokens behind cached ones: no length is a tile's."""
-    definition = attend("reference", window)
     with jax.enable_x64(True):
         arguments, cotangents = example(1, length, length, *heads, 4, seed)
-        assert_same_function(kernel(window), definition, arguments | packed(1, length, seed), cotangents)
-        arguments, cotangents = example(1, length, length + past, *heads, 4, seed)
-        place = cached(1, length, length + past, seed)
-        assert_same_function(kernel(window), definition, arguments | place, cotangents)
+        assert_same_function(
+            kernel(window), attend("reference", window), arguments | packed(1, length, seed), cotangents
+        )
+        behind_cached_ones(length, past, heads, window, seed)
+
+
+@pytest.mark.parametrize("length, past, heads, window", [(23, 18, (3, 1), 7), (17, 0, (8, 1), None)])
+def test_same_function_behind_cached_tokens(length, past, heads, window, x64):
+    behind_cached_ones(length, past, heads, window, seed=0)
+
+
+def behind_cached_ones(length, past, heads, window, seed):
+    arguments, cotangents = example(1, length, length + past, *heads, 4, seed)
+    place = cached(1, length, length + past, seed)
+    assert_same_function(kernel(window), attend("reference", window), arguments | place, cotangents)
 
 
 @pytest.mark.parametrize("length, window", [(1, None), (1, 40), (3, None)])
@@ -80,19 +101,21 @@ def test_parts_fill_the_gpu(programs, blocks, expected):
 
 def test_as_exact_as_the_definition():
     arguments, cotangents = example(2, 64, 64, 4, 2, 16)
-    assert_as_exact_as_the_definition(kernel(None), DEFINITION[None, False], arguments | packed(2, 64), cotangents)
+    given = arguments | packed(2, 64), cotangents
+    assert_as_exact_as_the_definition(kernel(None), DEFINITION[None, False], *given, quick=True)
 
 
 def test_bfloat16():
     arguments, cotangents = example(2, 64, 64, 4, 2, 16)
-    assert_close_in_bfloat16(kernel(None), DEFINITION[None, False], arguments | packed(2, 64), cotangents)
+    given = arguments | packed(2, 64), cotangents
+    assert_close_in_bfloat16(kernel(None), DEFINITION[None, False], *given, quick=True)
 
 
 def test_log_sum_exp():
     arguments, _ = example(1, 21, 21, 4, 2, 8)
     place = packed(1, 21)
     floats = [jnp.asarray(arguments[name], jnp.float32) for name in ("q", "k", "v")]
-    _, lse = jax.jit(lambda *x: kernels.attention_and_lse(*x, *place.values(), None, True, TILES))(*floats)
+    _, lse = quick_jit(lambda *x: kernels.attention_and_lse(*x, *place.values(), None, True, TILES))(*floats)
     keys = np.repeat(arguments["k"], 2, axis=2)
     scores = np.einsum("btnh,bsnh->btns", arguments["q"], keys) / np.sqrt(8)
     seen = np.asarray(visible(*place.values(), None))[:, :, None]
@@ -105,8 +128,11 @@ def test_the_interface_runs_the_kernels():
     arguments, _ = example(2, 37, 37, 8, 2, 16)
     floats = {name: jnp.asarray(value, jnp.float32) for name, value in arguments.items()}
     given = [*floats.values(), *packed(2, 37).values()]
-    found = jax.jit(functools.partial(attention, aligned=True, implementation="interpret"))(*given)
-    np.testing.assert_allclose(found, attention(*given, aligned=True, implementation="reference"), atol=1e-5)
+    found, expected = (
+        quick_jit(functools.partial(attention, aligned=True, implementation=name))(*given)
+        for name in ("interpret", "reference")
+    )
+    np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
 @settings(max_examples=30)

@@ -14,14 +14,22 @@ from tests.kernels.compare import (
     assert_as_exact_as_the_definition,
     assert_close_in_bfloat16,
     assert_same_function,
+    quick_jit,
 )
 
 
+@functools.cache
 def mix(implementation):
     def run(u, state, follows, cos, sin, weights):
         return cca_mix(u, state, follows, cos, sin, weights, implementation=implementation)
 
     return run
+
+
+@functools.cache
+def compiled(implementation):
+    """As one program: run operation by operation, each would be compiled by itself."""
+    return quick_jit(mix(implementation))
 
 
 FAST, DEFINITION = mix("xla"), mix("reference")
@@ -89,7 +97,7 @@ def test_bfloat16():
 def whole(implementation, seed=0):
     arguments, _ = example((1, 9, 4, 2, 6, 1), seed)
     arguments["follows"] = (np.arange(9) > 0)[None]
-    return arguments, mix(implementation)(**jax.tree.map(jnp.asarray, arguments))
+    return arguments, compiled(implementation)(**arguments)
 
 
 @pytest.mark.parametrize("implementation", ["xla", "reference", "interpret"])
@@ -100,7 +108,7 @@ def test_state_continues_a_sequence(cut, implementation, x64):
     seen = np.concatenate([arguments["state"], arguments["u"]], axis=1)
     rest = {name: arguments[name][:, cut:] for name in ("u", "follows", "cos", "sin")}
     rest["follows"] = rest["follows"] & (np.arange(9 - cut) > 0)
-    found = mix(implementation)(**rest, state=seen[:, cut : cut + 2], weights=arguments["weights"])
+    found = compiled(implementation)(**rest, state=seen[:, cut : cut + 2], weights=arguments["weights"])
     for a, b in zip(found, expected, strict=True):
         np.testing.assert_allclose(a, b[:, cut:], atol=1e-12)
 
@@ -126,7 +134,7 @@ def test_before_the_first_token_lies_the_bias(implementation, x64):
     d = w.depthwise_weight[:, 0, 1] * u + w.depthwise_bias
     taps = w.grouped_weight[:4]  # the first query head
     y = taps[..., 0] @ w.depthwise_bias[:4] + taps[..., 1] @ d[:4] + w.grouped_bias[:4] + (u[:4] + u[8:]) / 2
-    q, _ = mix(implementation)(**arguments)
+    q, _ = compiled(implementation)(**arguments)
     np.testing.assert_allclose(q[0, 0, 0], 2 * y / np.linalg.norm(y), rtol=1e-12)
 
 
@@ -141,7 +149,7 @@ def test_zeros_give_zeros_and_finite_gradients(implementation):
         q, k = mix(implementation)(**nothing | {"u": u})
         return (q * cotangents[0]).sum() + (k * cotangents[1]).sum()
 
-    value, gradient = jax.value_and_grad(total)(nothing["u"])
+    value, gradient = quick_jit(jax.value_and_grad(total))(nothing["u"])
     assert value == 0 and np.isfinite(gradient).all()
 
 

@@ -33,7 +33,7 @@ DEFINITION = without_angles(reference.cca_mix)
 KERNEL = without_angles(functools.partial(kernels.cca_mix, interpret=True, tiles=TILES))
 
 
-@pytest.mark.parametrize("shape", [*SHAPES.values(), (2, 41, 4, 2, 4, 1)], ids=[*SHAPES, "several tiles"])
+@pytest.mark.parametrize("shape", [*SHAPES.values(), (2, 41, 3, 1, 4, 1)], ids=[*SHAPES, "several tiles"])
 def test_same_function(shape, x64):
     assert_same_function(KERNEL, DEFINITION, *example(shape))
 
@@ -48,6 +48,7 @@ def test_same_function_wherever_documents_begin(follows, seed):
         assert_same_function(KERNEL, DEFINITION, arguments, cotangents)
 
 
+@pytest.mark.slow
 @settings(max_examples=8)
 @given(st.integers(1, 3), st.integers(1, 40), st.sampled_from([(4, 2), (3, 1), (2, 2)]), st.integers(0, 999))
 def test_same_function_in_any_shape(batch, length, heads, seed):
@@ -57,14 +58,14 @@ def test_same_function_in_any_shape(batch, length, heads, seed):
 
 
 def test_as_exact_as_the_definition():
-    assert_as_exact_as_the_definition(KERNEL, DEFINITION, *example((2, 33, 8, 2, 16, 4)))
+    assert_as_exact_as_the_definition(KERNEL, DEFINITION, *example((2, 33, 8, 2, 16, 4)), quick=True)
 
 
 def test_bfloat16():
     """State and angles stay exact, as the model has them."""
     arguments, cotangents = example((2, 33, 8, 2, 16, 4))
     kept = {name: np.float32(arguments[name]) for name in ("state", "cos", "sin")}
-    assert_close_in_bfloat16(KERNEL, DEFINITION, arguments, cotangents, also=lambda a: {**a, **kept})
+    assert_close_in_bfloat16(KERNEL, DEFINITION, arguments, cotangents, also=lambda a: {**a, **kept}, quick=True)
 
 
 def test_latents_of_zero_have_a_gradient(x64):

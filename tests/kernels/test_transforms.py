@@ -10,6 +10,7 @@ import pytest
 
 from kernels_pallas.cca import cca_mix
 from kernels_pallas.flash_attention import attention
+from tests.kernels.compare import quick_jit
 from tests.kernels.test_attention import example as attention_example
 from tests.kernels.test_attention import packed
 from tests.kernels.test_cca import example as cca_example
@@ -39,7 +40,7 @@ def test_vmap(operation, case):
 
         return jax.value_and_grad(total)(arguments[0])
 
-    single, both = jax.jit(run), jax.jit(jax.vmap(run))
+    single, both = quick_jit(run), quick_jit(jax.vmap(run))
     found = both(*jax.tree.map(lambda *leaves: jnp.stack(leaves), *cases))
     for i, expected in enumerate(single(*x) for x in cases):
         for a, b in zip(found, expected, strict=True):
@@ -53,6 +54,7 @@ from jax.sharding import PartitionSpec as P
 from kernels_pallas.cca import cca_mix
 from kernels_pallas.flash_attention import attention
 from kernels_pallas.grouped_matmul import grouped_swiglu
+from tests.kernels.compare import quick_jit
 from tests.kernels.test_attention import example as attention_example, packed
 from tests.kernels.test_cca import example as cca_example
 from tests.kernels.test_transforms import float32
@@ -71,7 +73,7 @@ def compare(operation, arguments, specs, out):
     for run in (sharded, plain):
         def both(*a, run=run):
             return run(*a), jax.grad(functools.partial(total, run), argnums=where)(*a)
-        found = jax.jit(both)(*arguments)
+        found = quick_jit(both)(*arguments)
         if run is sharded:
             first = found
     for a, b in zip(jax.tree.leaves(first), jax.tree.leaves(found), strict=True):

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tests.model.helpers import Batch
+from tests.model.helpers import Batch, quick_jit
 from zaya_jax.model import Execution, ModelConfig, Zaya, grow_cache, init_cache
 
 
@@ -14,13 +13,13 @@ def greedy(config: ModelConfig, execution: Execution, variables, prompts: Batch,
     """The most likely continuation of each row, [B, new_tokens]."""
     model = Zaya(config, execution)
 
-    @jax.jit
+    @quick_jit
     def prefill(variables, tokens, positions, segments):
         cache = init_cache(config, execution, len(prompts.tokens), 0)
         out = model.apply(variables, tokens, positions, segments, cache=cache, logits="last")
         return grow_cache(config, execution.layout, out.cache, tokens.shape[1] + new_tokens), out.logits.argmax(-1)
 
-    @jax.jit
+    @quick_jit
     def decode(variables, cache, token_B):
         tokens = token_B[:, None].astype(jnp.int32)
         out = model.apply(variables, tokens, cache.length_B[:, None], jnp.ones_like(tokens), cache=cache, logits="last")

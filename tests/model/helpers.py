@@ -138,14 +138,14 @@ def random_variables(config: ModelConfig, execution: Execution = EXACT, seed: in
 
 
 @functools.lru_cache(maxsize=64)
-def compiled(config: ModelConfig, execution: Execution = EXACT, logits: str = "all"):
-    """The jitted `apply(variables, tokens, positions, segments, cache, routes)` of a model."""
+def compiled(config: ModelConfig, execution: Execution = EXACT, logits: str = "all", quick: bool = False):
+    """The jitted `apply(variables, tokens, positions, segments, cache, routes)` of a model; quick in float64 always."""
     model = Zaya(config, execution)
 
     def call(variables, tokens, positions, segments, cache=None, routes=None):
         return model.apply(variables, tokens, positions, segments, cache=cache, routes=routes, logits=logits)
 
-    return (quick_jit if execution.dtype == "float64" else jax.jit)(call)
+    return (quick_jit if quick or execution.dtype == "float64" else jax.jit)(call)
 
 
 @dataclasses.dataclass(frozen=True)

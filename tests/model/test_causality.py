@@ -70,8 +70,9 @@ def test_with_a_cache_too(row):
     np.testing.assert_array_equal((found != 0)[real], expected(batch.segments[0])[real])
 
 
-@pytest.mark.parametrize("window", [2, 3])
-@pytest.mark.parametrize("layers", [1, 2])
+@pytest.mark.parametrize(
+    "layers, window", [(1, 2), (2, 3), *(pytest.param(*case, marks=pytest.mark.slow) for case in [(1, 3), (2, 2)])]
+)
 def test_a_sliding_layer_reaches_as_far_as_its_window_and_its_convolutions(layers, window):
     """The oldest key in the window stands for its own token and, through two convolutions, for two before it.
 

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from tests.model.helpers import ALTERNATING, FULL, LAYOUTS, SLIDING, assert_close, small, tensor_shapes
+from tests.model.helpers import ALTERNATING, FULL, LAYOUTS, SLIDING, assert_close, quick_jit, small, tensor_shapes
 from zaya_jax.errors import UserError
 from zaya_jax.model import PRESETS, Execution, Rope, Zaya
 from zaya_jax.model.layout import abstract, stack, unstack
@@ -110,8 +110,9 @@ def test_executions_are_equal_and_hashable():
 def test_every_layout_draws_the_same_initial_values():
     config = small((FULL, FULL))
     tokens = np.zeros((1, 2), np.int32)
+    # Run operation by operation, `init` would run the whole model beside its draws.
     drawn = {
-        layout: Zaya(config, Execution(layout=layout)).init(jax.random.key(3), tokens, tokens, tokens)
+        layout: quick_jit(Zaya(config, Execution(layout=layout)).init)(jax.random.key(3), tokens, tokens, tokens)
         for layout in LAYOUTS
     }
     assert_close(stack(config, drawn["unstacked"]), drawn["stacked"], 0.0)
@@ -125,7 +126,7 @@ def test_every_layout_draws_the_same_initial_values():
 def test_initial_values_depend_on_the_key_the_layer_and_the_expert():
     config = small((FULL, FULL))
     tokens = np.zeros((1, 2), np.int32)
-    init = Zaya(config).init
+    init = quick_jit(Zaya(config).init)
     one, two = (init(jax.random.key(seed), tokens, tokens, tokens)["params"] for seed in (0, 1))
     gate_up = np.asarray(one["layers"]["block_0"]["experts"]["gate_up"])
     assert (gate_up != np.asarray(two["layers"]["block_0"]["experts"]["gate_up"])).any()

@@ -60,7 +60,16 @@ def as_stacked(config, layout, params):
     return stack(config, {"params": params, "balance": balance})["params"]
 
 
-@pytest.mark.parametrize("types", PERIODS.values(), ids=PERIODS)
+@pytest.mark.parametrize(
+    "types",
+    [
+        PERIODS["period 1"],
+        PERIODS["period 2"],
+        (SLIDING, FULL),  # no period either, and the programs of other tests
+        pytest.param(PERIODS["no period"], marks=pytest.mark.slow),
+    ],
+    ids=["period 1", "period 2", "once", "no period"],
+)
 def test_scanned_equals_unrolled(types):
     config = small(types)
     value, out, (gradients, _) = slope(config)
@@ -76,7 +85,7 @@ def test_recomputing_changes_no_gradient(remat, layout):
     assert_close(slope(config, remat=remat, layout=layout), slope(config, layout=layout), 1e-12)
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("layout", ["stacked", pytest.param("unstacked", marks=pytest.mark.slow)])
 def test_fast_paths_equal_the_definitions(layout):
     config = small((SLIDING, FULL))
     assert_close(slope(config, layout=layout), slope(config, layout=layout, **REFERENCE), 1e-10)

@@ -104,6 +104,9 @@ def applied(**changes):
     return out, gradient
 
 
+# Draws run operation by operation would be a program each.
+fresh = quick_jit(init_lora, static_argnums=(0, 1, 3))
+
 INTERPRET = dict.fromkeys(("attention", "cca", "experts"), "interpret")
 
 
@@ -184,7 +187,7 @@ def test_bfloat16_is_the_same_model():
 
 def test_fresh_adapters_are_the_base(x64):
     """Of whole programs the float64 numbers; XLA joins their operations differently, so that no bits are promised."""
-    variables, adapters = random_variables(CONFIG), init_lora(CONFIG, LORA, jax.random.key(0), "float64")
+    variables, adapters = random_variables(CONFIG), fresh(CONFIG, LORA, jax.random.key(0), "float64")
     expected = compiled(CONFIG)(variables, *BATCH)
     out = compiled(CONFIG)({**variables, "params": adapt(variables["params"], adapters, LORA)}, *BATCH)
     np.testing.assert_array_equal(out.routes_LBT, expected.routes_LBT)
@@ -264,15 +267,17 @@ def test_count_is_by_hand():
 
 
 def test_fresh_adapters_are_drawn_by_path_layer_and_expert():
-    adapters = init_lora(PERIODIC, LORA, jax.random.key(1))
+    adapters = fresh(PERIODIC, LORA, jax.random.key(1), "float32")
     for keys, a, b in each_pair(adapters):
         assert not b.any()
         rows = a.reshape(-1, *a.shape[-2:])
         assert all(not np.array_equal(x, y) for i, x in enumerate(rows) for y in rows[:i]), keys
     wide = small(ALTERNATING, hidden_size=512)
-    a = init_lora(wide, LORA, jax.random.key(1))["layers"]["block_0"]["experts"]["gate_up"]["a"]
+    a = fresh(wide, LORA, jax.random.key(1), "float32")["layers"]["block_0"]["experts"]["gate_up"]["a"]
     assert float(a.std()) == pytest.approx(512**-0.5, rel=0.05)
-    narrow = init_lora(PERIODIC, LoraConfig(3, targets=("router",)), jax.random.key(1))  # whatever else is adapted
+    narrow = fresh(
+        PERIODIC, LoraConfig(3, targets=("router",)), jax.random.key(1), "float32"
+    )  # whatever else is adapted
     assert_close(narrow["layers"]["block_1"]["router"], adapters["layers"]["block_1"]["router"], 0)
     assert_close(abstract_shapes(adapters), abstract_shapes(abstract_lora(PERIODIC, LORA)), 0)
 

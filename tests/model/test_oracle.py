@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 
+import jax
 import numpy as np
 import pytest
 from hypothesis import example, given, settings
@@ -62,12 +63,26 @@ def configs(draw):
     )
 
 
+LENGTHS = st.lists(st.integers(1, 19), min_size=1, max_size=3)
+
+
 @example(small((FULL, FULL), num_query_heads=16), [17, 1], "stacked", 0)
 @example(small((FULL, FULL), num_query_heads=8), [1], "stacked", 0)
 @example(small((SLIDING, FULL), num_query_heads=4, num_kv_heads=4), [13, 6], "unstacked", 0)
-@settings(max_examples=9)
-@given(configs(), st.lists(st.integers(1, 19), min_size=1, max_size=3), st.sampled_from(LAYOUTS), st.integers(0, 9))
+@settings(max_examples=3)
+@given(configs(), LENGTHS, st.sampled_from(LAYOUTS), st.integers(0, 9))
 def test_any_architecture(config, lengths, layout, seed):
+    compare_rows(config, lengths, layout, seed)
+
+
+@pytest.mark.slow
+@settings(max_examples=20)
+@given(configs(), LENGTHS, st.sampled_from(LAYOUTS), st.integers(0, 9))
+def test_many_architectures(config, lengths, layout, seed):
+    compare_rows(config, lengths, layout, seed)
+
+
+def compare_rows(config, lengths, layout, seed):
     rows = [[-(index % 3), length] for index, length in enumerate(lengths)]
     assert_matches_oracle(config, lay_out(config, rows, seed), Execution(dtype="float64", layout=layout), seed)
 
@@ -100,7 +115,7 @@ def test_padding_on_either_side_changes_nothing():
     config = small()
     alone, padded = batches()
     call, variables = compiled(config), random_variables(config)
-    expected, found = call(variables, *alone), call(variables, *padded)
+    expected, found = (jax.tree.map(np.asarray, call(variables, *batch)) for batch in (alone, padded))
     for row, columns in padded.documents():
         assert_close(found.logits[row, columns], expected.logits[0, :9], 1e-12)
         np.testing.assert_array_equal(found.routes_LBT[:, row, columns], expected.routes_LBT[:, 0, :9])
@@ -118,7 +133,7 @@ def test_what_pads_hold_changes_nothing():
     )
     assert (mixed.tokens != batch.tokens).any()
     call, variables = compiled(config), random_variables(config)
-    one, two = call(variables, *batch), call(variables, *mixed)
+    one, two = (jax.tree.map(np.asarray, call(variables, *rows)) for rows in (batch, mixed))
     np.testing.assert_array_equal(one.logits[batch.real], two.logits[batch.real])
     np.testing.assert_array_equal(one.router_counts_LC, two.router_counts_LC)
 

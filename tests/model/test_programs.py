@@ -10,7 +10,7 @@ from tests.model.helpers import ALTERNATING, FULL, SLIDING, assert_close, compil
 from zaya_jax.model import Execution, Zaya, grow_cache, init_cache
 from zaya_jax.model.programs import call, one_per_layer
 
-pytestmark = pytest.mark.usefixtures("x64")
+pytestmark = pytest.mark.usefixtures("x64", "quick_programs")
 
 LAYERS = Execution(dtype="float64", layout="unstacked", programs="layer")
 WHOLE = dataclasses.replace(LAYERS, programs="whole")
@@ -23,10 +23,15 @@ def both(config, *arguments, logits="all"):
     return call(Zaya(config, LAYERS), variables, *jax.tree.map(lambda x: x.copy(), arguments), logits=logits), expected
 
 
-@pytest.mark.parametrize("types", [(FULL,), (FULL, FULL), ALTERNATING], ids=["one", "two", "alternating"])
-@pytest.mark.parametrize("logits", ["all", "last", "none"])
-def test_a_program_a_layer_is_the_same_function(types, logits):
-    found, expected = both(small(types), *lay_out(small(types), [[7, -2, 5], [-3, 11]]), logits=logits)
+LAYER_TYPES = {"one": (FULL,), "two": (FULL, FULL), "alternating": ALTERNATING}
+ALWAYS = [("one", "all"), ("one", "last"), ("one", "none"), ("two", "all"), ("alternating", "all")]
+SELDOM = [(name, logits) for name in ("two", "alternating") for logits in ("last", "none")]
+
+
+@pytest.mark.parametrize("name, logits", [*ALWAYS, *(pytest.param(*case, marks=pytest.mark.slow) for case in SELDOM)])
+def test_a_program_a_layer_is_the_same_function(name, logits):
+    config = small(LAYER_TYPES[name])
+    found, expected = both(config, *lay_out(config, [[7, -2, 5], [-3, 11]]), logits=logits)
     assert_close(found, expected)
     np.testing.assert_array_equal(found.routes_LBT, expected.routes_LBT)
 
@@ -41,7 +46,7 @@ def test_routes_are_replayed():
 
 
 def test_a_cache_is_filled_and_continued_in_place():
-    config = small(ALTERNATING)
+    config = small((SLIDING, FULL))
     empty = init_cache(config, LAYERS, 2, 0)
     found, expected = both(config, *lay_out(config, [[7, -2], [-3, 6]]), empty)
     assert_close(found, expected)

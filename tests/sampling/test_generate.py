@@ -124,10 +124,19 @@ def test_a_program_a_layer_stops_rows_and_remembers(mixed):
     assert len(session.memory.tokens) == len(known.memory.tokens)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("layout", ["stacked", "unstacked"])
+def test_batch_mates_change_no_bit_of_optimized_programs(layout, optimized):
+    compare_mates(layout, generate(*tiny(layout), MIXED))
+
+
 @pytest.mark.parametrize("layout", ["stacked", "unstacked"])
 def test_batch_mates_change_no_bit(layout, request):
+    compare_mates(layout, request.getfixturevalue("mixed" if layout == "stacked" else "mixed_unstacked"))
+
+
+def compare_mates(layout, alone):
     """One program: same slots, same buckets. The last mates crowd one expert."""
-    alone = request.getfixturevalue("mixed" if layout == "stacked" else "mixed_unstacked")
     mates = [
         Request("short", prompt(2, 9), seed=12, sampling=GREEDY, max_new_tokens=20),
         Request("other", (50,) * 16, seed=13, sampling=Sampling(0.5, min_p=0.2), max_new_tokens=14),
@@ -144,10 +153,11 @@ def test_batch_mates_change_no_bit(layout, request):
 
 def test_empty_slots_and_batches_change_nothing(mixed):
     seen = []
-    answers = generate(*tiny(), MIXED, batch_size=3, progress=lambda *now: seen.append(now))
-    for a, b in zip(answers, mixed):
+    expected = [*mixed, *mixed[:2]]
+    answers = generate(*tiny(), [*MIXED, *MIXED[:2]], batch_size=4, progress=lambda *now: seen.append(now))
+    for a, b in zip(answers, expected, strict=True):
         same(a, b)
-    assert seen[-1] == (4, 4, sum(len(answer.tokens) for answer in mixed))
+    assert seen[-1] == (6, 6, sum(len(answer.tokens) for answer in expected))
     assert sorted(seen) == seen
 
 
