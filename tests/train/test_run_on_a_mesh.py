@@ -83,11 +83,11 @@ def assert_same_run(alone, other):
 
 
 def test_a_run_goes_on_with_another_number_of_devices(root, text, alone, tmp_path):
-    """Four steps on one device, the others on eight, as data x fsdp x context."""
+    """One step on one device, the others on eight, data x fsdp x context, with the rows of a step in two portions."""
     workdir = tmp_path / "run"
     ended(start(root, text, workdir, 1, "seconds=1e-9"))
     assert [record["step"] for record in of_kind(workdir, "train")] == [1]
-    ended(start(root, text, workdir, 8, "mesh.data=-1", "mesh.fsdp=2", "mesh.context=2"))
+    ended(start(root, text, workdir, 8, "mesh.fsdp=2", "mesh.context=2", "rows=4", "accumulate=2"))
     starts = of_kind(workdir, "start")
     assert [(record["devices"], record["resumed_from"]) for record in starts] == [(1, None), (8, 1)]
     assert starts[1]["mesh"] == {"data": 2, "fsdp": 2, "expert": 1, "context": 2}

@@ -222,6 +222,16 @@ _OPERATIONAL_PREFIXES = tuple(f"{key}." for key in OPERATIONAL)
 
 
 def conflicts(old: dict[str, Any], new: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """What makes a configuration another run's: differing keys that are not operational."""
+    """What makes a configuration another run's: differing keys that are not operational.
+
+    Rows may be taken in other portions, as long as a step has the same ones.
+    """
     found = differences(old, new)
-    return {key: pair for key, pair in found.items() if not f"{key}.".startswith(_OPERATIONAL_PREFIXES)}
+    free = _OPERATIONAL_PREFIXES
+    if _rows(old) == _rows(new):
+        free += ("rows.", "accumulate.")
+    return {key: pair for key, pair in found.items() if not f"{key}.".startswith(free)}
+
+
+def _rows(config: dict[str, Any]) -> int:
+    return config.get("rows", 0) * config.get("accumulate", 1)
