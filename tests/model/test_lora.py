@@ -112,7 +112,7 @@ INTERPRET = dict.fromkeys(("attention", "cca", "experts"), "interpret")
 
 @pytest.mark.parametrize(
     "changes",
-    [{}, INTERPRET | {"remat": "block"}, {"layout": "unstacked"}],
+    [{}, INTERPRET | {"remat": "block"}, pytest.param({"layout": "unstacked"}, marks=pytest.mark.slow)],
     ids=["xla", "interpret", "unstacked"],
 )
 def test_applied_equals_merged(changes, x64):
