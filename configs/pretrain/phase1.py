@@ -24,4 +24,5 @@ SOURCES = {"web": 0.5, "code": 0.25, "math": 0.15, "languages": 0.1}
 def get_config(argument=None):
     """The run; `argument` is what stands behind the colon."""
     rate = {"nano": 1e-2, "small": 1e-3, "8b": 6e-4}
-    return pretraining(argument, "pretrain-1", 8 * 10**12, SOURCES, rate, warmup=0.02, final=1 / 3)
+    final = {"nano": 0.1, "small": 1 / 3, "8b": 1 / 3}
+    return pretraining(argument, "pretrain-1", 8 * 10**12, SOURCES, rate, final, warmup=0.02)

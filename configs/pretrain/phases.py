@@ -11,7 +11,7 @@ LENGTH, THETA = 4096, 1e4
 PYTHON = "python_library"
 
 
-def pretraining(argument, name, tokens, sources, rate, **schedule):
+def pretraining(argument, name, tokens, sources, rate, final, warmup):
     """A phase.
 
     Args:
@@ -20,14 +20,14 @@ def pretraining(argument, name, tokens, sources, rate, **schedule):
         tokens: that the original read.
         sources: {name: weight} of the files DIR/NAME.jsonl, for the scales that do not run on Python's library.
         rate: {scale: peak of the learning rate}.
-        schedule: of `OptimizerConfig`.
+        final: {scale: share of the peak at the end}.
+        warmup: share of the run.
     """
     given = parse(argument, scale="nano", runlocal=False, data=f"data/{name}", initial="", devices=8)
-    size, nano = scale(given), given.scale == "nano"
-    length = (64 if given.runlocal else 256) if nano or given.runlocal else LENGTH
-    step = {"rows": 8} if nano or given.runlocal else batch(size.tokens, length, given.devices)
-    steps = 20 if given.runlocal else 2000 if nano else tokens // size.tokens
-    local = nano or given.runlocal
+    size, local = scale(given), given.scale == "nano" or given.runlocal
+    length = (64 if given.runlocal else 256) if local else LENGTH
+    step = {"rows": 8} if local else batch(size.tokens, length, given.devices)
+    steps = 20 if given.runlocal else 2000 if local else tokens // size.tokens
     train = [SourceConfig(n, "jsonl", f"{given.data}/{n}.jsonl", w) for n, w in sources.items()]
     held_out = SourceConfig("held_out", *((PYTHON, "held_out") if local else ("jsonl", f"{given.data}/held_out.jsonl")))
     prompts = ("def ", "import ", "The ") if local else ("The ", "def ", "Let x be ")
@@ -38,7 +38,11 @@ def pretraining(argument, name, tokens, sources, rate, **schedule):
             data=DataConfig([SourceConfig("python", PYTHON, "train")] if local else train, length=length),
             initial=given.initial,
             optimizer=OptimizerConfig(
-                "muon", rate[given.scale], newton_schulz_dtype=size.newton_schulz_dtype, **schedule
+                "muon",
+                rate[given.scale],
+                warmup,
+                final[given.scale],
+                newton_schulz_dtype=size.newton_schulz_dtype,
             ),
             balance_rate=3e-3 if local else 1e-3,
             steps=steps,

@@ -2,12 +2,13 @@
 
 import importlib.util
 import json
+import re
 
 import pytest
 
 from tests.experiments.launching import launch
 from zaya_jax.errors import UserError
-from zaya_jax.train.config import RunConfig
+from zaya_jax.train.config import OPERATIONAL, RunConfig
 from zaya_jax.train.plan import plan
 from zaya_jax.train.plan_config import setup_of
 from zaya_jax.train.settings import from_dict, to_dict
@@ -81,6 +82,13 @@ def test_a_dry_run_prints_the_plan_and_leaves_nothing(tmp_path):
     )
     assert (code, same) == (0, out)
     assert json.loads((tmp_path / "plan.json").read_text())[0]["fits"] is True
+
+
+def test_the_page_names_what_may_change(root):
+    page = (root / "docs/training.md").read_text().partition("## What may change")[2].partition("## ")[0]
+    assert {key.split(".")[0] if key.startswith("execution") else key for key in OPERATIONAL} <= set(
+        re.findall(r"`([a-z_.]+)`", page)
+    )
 
 
 def test_a_mesh_that_does_not_divide_ends_in_one_line():

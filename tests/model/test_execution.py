@@ -85,6 +85,26 @@ def test_recomputing_changes_no_gradient(remat, layout):
     assert_close(slope(config, remat=remat, layout=layout), slope(config, layout=layout), 1e-12)
 
 
+def test_remat_dots_does_no_dense_product_twice():
+    """Of the gradient's program: blocks do the seven products of attention and router again, and its last one not."""
+
+    def products(remat):
+        config = small((FULL, FULL))
+        execution = Execution(remat=remat)
+        variables = jax.eval_shape(lambda: random_variables(config, execution))
+        batch = jax.tree.map(jnp.asarray, lay_out(config, [[5]]))
+
+        def loss(params):
+            out = Zaya(config, execution).apply({**variables, "params": params}, *batch)
+            return jnp.sum(out.logits)
+
+        return str(jax.make_jaxpr(jax.grad(loss))(variables["params"])).count("dot_general")
+
+    none, dots, block = (products(remat) for remat in ("none", "dots", "block"))
+    assert none < dots < block
+    assert block - dots >= 7
+
+
 @pytest.mark.parametrize("layout", ["stacked", pytest.param("unstacked", marks=pytest.mark.slow)])
 def test_fast_paths_equal_the_definitions(layout):
     config = small((SLIDING, FULL))

@@ -20,8 +20,8 @@ from tests.model.helpers import quick_jit
 from tests.train.tiny_run import tiny_run
 from zaya_jax.data.ngram import ngram_bits
 from zaya_jax.errors import UserError
-from zaya_jax.report.metrics import read_metrics
-from zaya_jax.train.run import run
+from zaya_jax.report.metrics import plain, read_metrics
+from zaya_jax.train.run import Options, run
 from zaya_jax.train.settings import from_dict, to_dict
 
 TEXT = "".join(f"line {i}: {i * i} is the square of {i}\n" for i in range(400))
@@ -63,6 +63,14 @@ def test_every_step_is_on_record_and_the_loss_falls(finished):
     assert sorted(path.name for path in (finished / "checkpoints").iterdir()) == ["36", "39", "40"]
 
 
+def test_the_load_of_twenty_steps_is_on_record(finished):
+    """The counts of a step are not; that of the first step alone is both figures."""
+    first, *_, last = records(finished, "train")
+    np.testing.assert_allclose(first["recent_load_entropy"], first["load_entropy"], rtol=1e-5)
+    steps = [record["load_entropy"] for record in records(finished, "train")[-20:]]
+    assert (np.array(last["recent_load_entropy"]) >= np.mean(steps, axis=0) - 1e-6).all()  # entropy is concave
+
+
 def test_the_last_look_is_what_the_exported_model_scores(finished):
     """Every byte but the documents' first tokens, paid for once; the model is read back from the hub's format."""
     (look,) = records(finished, "eval")
@@ -88,6 +96,28 @@ def test_ngrams_of_the_same_text_are_on_record(text, tmp_path):
     (found,) = records(tmp_path / "run", "baseline")
     bits = ngram_bits([TEXT.encode()], [TEXT.encode()], 3)
     assert found == {"kind": "baseline", "step": 2, "name": "again", "order": 3, "bits_per_byte": pytest.approx(bits)}
+
+
+def test_a_few_steps_are_profiled(text, tmp_path):
+    assert run(tiny_run(text, steps=7), tmp_path / "run", Options(profile=2), io.StringIO())
+    assert len(list((tmp_path / "run" / "profile").rglob("*.xplane.pb"))) == 1
+
+
+def test_metrics_go_to_other_sinks_too(text, tmp_path, monkeypatch):
+    class Kept(list):
+        def write(self, **values):
+            self.append(json.loads(json.dumps(plain(values))))
+
+        def close(self):
+            self.append("closed")
+
+    kept = Kept()
+    monkeypatch.setattr("zaya_jax.train.run.sinks", lambda *_: [kept])
+    assert run(tiny_run(text, steps=3), tmp_path / "run", sink=io.StringIO())
+    assert kept == [*read_metrics(tmp_path / "run" / "metrics.jsonl"), "closed"]
+    with pytest.raises(UserError, match="paper: unknown sink; expected tensorboard or wandb"):
+        run(tiny_run(text, steps=7), tmp_path / "other", Options(sinks=("paper",)), io.StringIO())
+    assert not (tmp_path / "other").exists()
 
 
 def killed_run(text, workdir, root, kills, seed, seconds=(0.2, 3.0)):

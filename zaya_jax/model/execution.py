@@ -29,7 +29,7 @@ class Execution:
         programs: what a compiled program of an unstacked model holds where the library compiles it
             (`model.programs`): the "whole" model, or one "layer"; "auto" decides by the number of experts.
         remat: what the backward pass recomputes: "none", "block" (everything inside a block), or "dots" (all but the
-            results of matrix products without batch dimensions).
+            results of the dense products: attention's projections and the router's; the experts' are too many).
         mesh: the devices that a batch is spread over (`parallel.local`): rows, and in calls without a cache the tokens
             of each row. Both must divide evenly. None is one device.
         dispatch: how tokens and experts come together on a mesh with an axis `expert`: "gather" brings all experts to

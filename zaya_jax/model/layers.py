@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.ad_checkpoint import checkpoint_name
 
 from kernels_pallas.bits import as_integers, like
 from kernels_pallas.products import outer
@@ -29,6 +30,9 @@ _LARGE = 2**20  # weights of fewer elements are not worth compiling a loop of th
 _LANES = 32  # bfloat16 numbers of a cache line of 64 bytes
 _WIDE = 64 * _LANES  # the vectoriser gives up on more slices than 64
 _CONTRACT_LAST = (((1,), (1,)), ((), ()))
+
+
+PRODUCT = "product"  # what remat "dots" keeps
 
 
 def dense(execution: Execution, x: jax.Array, weight: jax.Array | Adapted, bias: jax.Array | None = None) -> jax.Array:
@@ -64,7 +68,8 @@ def matmul(execution: Execution, x_MI: jax.Array, weight_OI: jax.Array) -> jax.A
 
 
 def _matmul_forward(execution: Execution, x_MI, weight_OI):
-    return matmul(execution, x_MI, weight_OI), (x_MI, weight_OI)
+    # Named here: a policy of remat sees the operations of this rule, not those that it gives the gradient of.
+    return checkpoint_name(matmul(execution, x_MI, weight_OI), PRODUCT), (x_MI, weight_OI)
 
 
 def _matmul_backward(execution: Execution, saved, g_MO):

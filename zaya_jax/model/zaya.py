@@ -21,7 +21,7 @@ from zaya_jax.model.cache import Cache, LayerCache, Span, grow_cache, span
 from zaya_jax.model.config import LayerType, ModelConfig
 from zaya_jax.model.execution import Execution
 from zaya_jax.model.experts import apply_experts
-from zaya_jax.model.layers import dense, follows, rms_norm, take_rows
+from zaya_jax.model.layers import PRODUCT, dense, follows, rms_norm, take_rows
 from zaya_jax.model.layout import Variables, initialize
 from zaya_jax.model.residual import join
 from zaya_jax.model.router import route
@@ -216,7 +216,7 @@ def block(
 def _remat(execution: Execution, function: Callable) -> Callable:
     if execution.remat == "none":
         return function
-    dots = jax.checkpoint_policies.dots_with_no_batch_dims_saveable
+    dots = jax.checkpoint_policies.save_only_these_names(PRODUCT)
     return jax.checkpoint(function, policy=dots if execution.remat == "dots" else None)
 
 

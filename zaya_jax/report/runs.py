@@ -20,7 +20,7 @@ SCALARS = (
     "step", "tokens", "seconds", "loss", "learning_rate", "gradient_norm", "tokens_per_s", "mfu", "bad_steps",
     "step_share",
 )  # fmt: skip
-LAYERS = ("load_entropy", "max_load", "min_load", "skipped")
+LAYERS = ("load_entropy", "recent_load_entropy", "max_load", "min_load", "skipped")
 # The other kinds, and those of their fields that have to be numbers (or null).
 LISTED = {
     "start": ("time", "parameters", "active_parameters", "flops_per_token", "devices", "resumed_from"),

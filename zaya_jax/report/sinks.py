@@ -6,10 +6,12 @@ Of a list, such as one value a layer, it keeps mean, least and greatest; texts s
 
 from __future__ import annotations
 
+import importlib.util
 import math
 import os
 import pathlib
 import secrets
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -47,14 +49,30 @@ def sinks(
     Raises:
         UserError: an unknown name, or its package is not installed.
     """
+    check_sinks(names)
     known: dict[str, Callable[[], Sink]] = {
         "tensorboard": lambda: _TensorBoard(pathlib.Path(workdir), resume_step),
         "wandb": lambda: _Wandb(pathlib.Path(workdir), config, resume_step),
     }
-    for name in names:
-        if name not in known:
-            raise mistake("unknown sink", where=name, expected=" or ".join(known))
     return [known[name]() for name in names]
+
+
+def check_sinks(names: Sequence[str]) -> None:
+    """Raises a UserError for an unknown name or a package that is not installed, before anything is written."""
+    packages = {"tensorboard": ("tensorboardX", "tensorboardx"), "wandb": ("wandb", "wandb")}
+    for name in names:
+        if name not in packages:
+            raise mistake("unknown sink", where=name, expected=" or ".join(packages))
+        module, package = packages[name]
+        if not _is_installed(module):
+            fix = f"install it: pip install {package}, or zaya_jax with its extra `{name}`"
+            raise mistake(f"metrics for {name} need a package", found=f"{package} is not installed", fix=fix)
+
+
+def _is_installed(module: str) -> bool:
+    if module in sys.modules:
+        return sys.modules[module] is not None
+    return importlib.util.find_spec(module) is not None
 
 
 def scalars(record: Mapping[str, Any]) -> dict[str, float]:
@@ -87,10 +105,8 @@ def _is_number(value: Any) -> bool:
 
 class _TensorBoard:
     def __init__(self, workdir: pathlib.Path, resume_step: int | None):
-        try:
-            from tensorboardX import SummaryWriter
-        except ImportError:
-            raise _missing("tensorboard", "tensorboardx") from None
+        from tensorboardX import SummaryWriter
+
         # Files are named by the second; a resumed run must not write over the one that it goes on from.
         how = {} if resume_step is None else {"purge_step": resume_step + 1, "filename_suffix": f".{resume_step}"}
         self._writer = SummaryWriter(str(workdir / "tensorboard"), **how)
@@ -107,10 +123,8 @@ class _TensorBoard:
 
 class _Wandb:
     def __init__(self, workdir: pathlib.Path, config: Mapping[str, Any], resume_step: int | None):
-        try:
-            import wandb
-        except ImportError:
-            raise _missing("wandb", "wandb") from None
+        import wandb
+
         self._run = wandb.init(
             project=None if os.environ.get("WANDB_PROJECT") else "zaya_jax",
             name=workdir.resolve().name,
@@ -141,8 +155,3 @@ def _run_id(path: pathlib.Path, resume_step: int | None) -> str:
     except OSError as error:
         raise mistake("cannot be used", where=path, found=error.strerror or error) from error
     return name
-
-
-def _missing(extra: str, package: str) -> Exception:
-    fix = f"install it: pip install {package}, or zaya_jax with its extra `{extra}`"
-    return mistake(f"metrics for {extra} need a package", found=f"{package} is not installed", fix=fix)

@@ -139,9 +139,16 @@ def _speed(run: Run) -> dict[str, str]:
         "tokens/s": f"{_short(median(run, 'tokens_per_s'))} (median)",
         "MFU": f"{_share(median(run, 'mfu'))} (median)" if math.isfinite(median(run, "mfu")) else NONE,
         "step's share of the loop": _share(median(run, "step_share")),
+        "load entropy of 20 steps, least even layer": _loss(_least_even(run)),
         "hardware": hardware(start),
         "mesh": _mesh(start.get("mesh")),
     }
+
+
+def _least_even(run: Run) -> float:
+    """At the end; 1 is an even load."""
+    layers = run.layers["recent_load_entropy"]
+    return float(layers[-1].min()) if layers.size else math.nan
 
 
 def _incidents(run: Run) -> dict[str, str]:

@@ -12,6 +12,9 @@ import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
+import jax
+
+from zaya_jax.model.layout import build
 from zaya_jax.train.plan_setup import Setup, Weight, names, split, trained
 
 NEWTON_SCHULZ = 5  # arrays alive in the iteration: the matrix, its square, the square's square, the sum, the result
@@ -136,15 +139,24 @@ def rows_a_token(setup: Setup) -> int:
 def kept(setup: Setup) -> Item:
     """What the forward pass leaves for the backward pass: L P (D + R) e, the layers' inputs; without remat residuals.
 
-    "dots" is as "block": the products stand in functions with a gradient of their own, where its policy sees none.
+    "dots" also keeps the dense products, in the exact type.
     """
     m = setup.model
+    each = setup.exact_bytes * (m.hidden_size + m.router_hidden_size)
+    what, how = "layers' inputs", "L P (D + R) e"
     if setup.remat == "none":
         each, what, how = residuals(setup), "kept of every layer", f"L P x {residuals(setup):,.0f} B"
-    else:
-        each = setup.exact_bytes * (m.hidden_size + m.router_hidden_size)
-        what, how = "layers' inputs", "L P (D + R) e"
+    elif setup.remat == "dots":
+        each += setup.exact_bytes * product_widths(setup)
+        what, how = "layers' inputs, dense products", f"L P (D + R + {product_widths(setup):,}) e"
     return Item(what, m.num_layers * setup.local_tokens * each, how)
+
+
+def product_widths(setup: Setup) -> int:
+    """Numbers that the dense products of a layer give for a token: those of attention and router."""
+    slots = jax.tree.leaves(build(setup.model, "stacked", lambda slot: slot)["params"]["layers"])
+    dense = [slot for slot in slots if slot.weight.update == "muon" and "experts" not in slot.axes]
+    return sum(len(slot.layers) * slot.weight.shape[0] for slot in dense) // setup.model.num_layers
 
 
 def copies(setup: Setup, table: tuple[Weight, ...]) -> tuple[Item, ...]:

@@ -78,19 +78,21 @@ def model_flops_per_token(model: ModelConfig, length: int) -> float:
 def work(setup: Setup) -> Work:
     """One device's FLOPs in one step.
 
-    Forward, backward (twice that) and with remat the layers' forward once more. The kernels themselves recompute: the
-    experts' gate and up in their backward pass, and in attention's, which is two kernels, 7 products where the forward
-    pass has 2. With context, the last device of a row sees 2 - 1 / context times the average.
+    Forward, backward (twice that) and with remat the layers' forward once more ("dots": but for the dense products).
+    The kernels themselves recompute: the experts' gate and up in their backward pass, and in attention's, which is two
+    kernels, 7 products where the forward pass has 2. With context, the last device of a row sees 2 - 1 / context times
+    the average.
     """
     m, tokens = setup.model, setup.tokens / setup.devices
     again = 0 if setup.remat == "none" else 2
+    dense_again = again if setup.remat == "block" else 0
     expert = 3 * m.expert_hidden_size * m.hidden_size * m.num_layers
     shared = count_active_parameters(m) - expert
     gate_up = 2 * expert / 3
     attention = attention_flops(m, setup.length) * (2 - 1 / setup.sizes.context)
     return Work(
         model=tokens * model_flops_per_token(m, setup.length),
-        dense=tokens * ((6 + again) * shared + 6 * m.vocab_size * m.hidden_size),
+        dense=tokens * ((6 + dense_again) * shared + 6 * m.vocab_size * m.hidden_size),
         grouped=tokens * ((6 + again) * expert + 2 * gate_up),
         attention=tokens * attention * ((2 + 7) / 2 + again / 2),
         newton_schulz=newton_schulz(setup),

@@ -20,7 +20,7 @@ from zaya_jax.errors import mistake
 from zaya_jax.model.weights import count_active_parameters, count_parameters
 from zaya_jax.report.metrics import MetricsWriter
 from zaya_jax.report.progress import Progress
-from zaya_jax.report.sinks import sinks
+from zaya_jax.report.sinks import check_sinks, sinks
 from zaya_jax.text.tokenizer import Tokenizer
 from zaya_jax.train import workdir as place
 from zaya_jax.train.beginning import begin, check_initial, fingerprint
@@ -66,6 +66,7 @@ def run(config: RunConfig, workdir: pathlib.Path, options: Options = Options(), 
     Raises:
         UserError: the configuration, the data or the directory are not right, or the loss is not finite any more.
     """
+    check_sinks(options.sinks)
     mesh = config.mesh.make()
     trainer = config.trainer(mesh)
     tokenizer, tokenizer_files = open_tokenizer(config.tokenizer)

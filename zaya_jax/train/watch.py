@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 import jax
+import numpy as np
 
 from zaya_jax.data.dataset import Ids
 from zaya_jax.report.progress import Progress, eta, mfu, training_figures
@@ -20,7 +21,7 @@ from zaya_jax.train.step import StepMetrics
 from zaya_jax.train.stopping import BadSteps, Spikes
 
 _OF_PAIRS = ("pairs", "accuracy", "margin", "chosen_reward", "rejected_reward")
-_RECENT = 20  # steps whose speed is told: compiling is soon forgotten
+_RECENT = 20  # steps whose speed is told, compiling is soon forgotten; and whose load, a batch is a small sample
 
 
 class Finished(NamedTuple):
@@ -55,6 +56,7 @@ class Watch:
         self._bad, self._spikes, self._devices = bad, Spikes(), devices
         self._started, self._elsewhere = time.monotonic(), 0.0
         self._recent: deque[float] = deque([self._started], _RECENT + 1)  # when steps were recorded
+        self._counts: deque[np.ndarray] = deque(maxlen=_RECENT)  # tokens of each class, [L, C] a step
         self._flops = model_flops_per_token(config.model, config.data.length)
         chip = chip_of(jax.devices()[0].device_kind)
         self._peak = None if chip is None else chip.peak(config.execution.dtype)
@@ -94,6 +96,7 @@ class Watch:
 
     def _write(self, finished: Finished, metrics: StepMetrics, loss: float) -> None:
         config, balance, step = self._config, metrics.balance, finished.step
+        self._counts.append(metrics.router_counts_LC)
         seconds = time.monotonic() - self._started
         self._recent.append(self._started + seconds)
         speed = config.tokens_per_step * (len(self._recent) - 1) / (self._recent[-1] - self._recent[0])
@@ -115,6 +118,7 @@ class Watch:
             tokens_per_s=speed,
             mfu=share,
             load_entropy=balance.entropy_L,
+            recent_load_entropy=_entropy(sum(self._counts)),
             max_load=balance.max_L,
             min_load=balance.min_L,
             skipped=balance.skipped_L,
@@ -122,3 +126,10 @@ class Watch:
             step_share=1 - self._elsewhere / seconds,
             **preference,
         )
+
+
+def _entropy(counts_LC: np.ndarray) -> np.ndarray:
+    """`balance.load_entropy` on the host: there it would wait for the step that is under way."""
+    load_LE = counts_LC[:, :-1] / np.maximum(counts_LC[:, :-1].sum(axis=1, keepdims=True), 1)
+    nats_L = -np.sum(load_LE * np.log(np.where(load_LE > 0, load_LE, 1)), axis=1)
+    return nats_L / np.log(max(load_LE.shape[1], 2))
