@@ -11,6 +11,7 @@ from zaya_jax.model.config import ModelConfig, Rope, nano, small, zaya1_8b
 from zaya_jax.train.config import ExecutionConfig
 
 TOKENS = 2**24  # of a step: the original's 4,096 rows of 4,096 (report, appendix B)
+TOKENIZER = "tokenizer"  # a directory; that of `initial` is taken instead where there is one
 DEVICE_TOKENS = 2**14  # of a device and microbatch, as docs/plan.md has it
 
 
@@ -34,9 +35,14 @@ class Scale:
         """The model for windows of this length, with this rotary base."""
         return dataclasses.replace(self.model(), full_rope=Rope(theta), max_position_embeddings=length)
 
+    def settings(self, initial: str) -> dict[str, Any]:
+        """`fields`, with the tokenizer of the model that the run begins with."""
+        own = self.fields["tokenizer"] != TOKENIZER
+        return self.fields | ({"tokenizer": initial} if initial and not own else {})
+
 
 _ON_GPUS = {
-    "tokenizer": "tokenizer",
+    "tokenizer": TOKENIZER,
     "loss_chunk": 1024,
     "execution": ExecutionConfig(dtype="bfloat16", remat="block"),
     "export_dtype": "bfloat16",

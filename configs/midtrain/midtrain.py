@@ -56,6 +56,6 @@ def get_config(argument=None):
             evaluation=Evaluation(steps // 4, (SourceConfig("held_out", *other),), rows=step["rows"]),
             checkpoints=CheckpointPolicy(every=max(min(steps // 10, 500), 5)),
             **step,
-            **size.fields,
+            **size.settings(given.initial),
         )
     )

@@ -10,7 +10,8 @@ Behind the colon:
     data      directory with web.jsonl, code.jsonl, math.jsonl, languages.jsonl and held_out.jsonl (docs/data.md); nano
               reads the sources of Python's standard library instead
     devices   how many there will be: it sets rows and accumulate, so that a step has the same tokens on any number
-    initial   a checkpoint in the hub's format to go on with
+    initial   a checkpoint in the hub's format to go on with, and its tokenizer; without one --config.tokenizer=DIR says
+              which (nano takes bytes)
 
 The rate, 6e-4 down to 2e-4, is what has been said of an earlier run of the same makers, at second hand; nano's and
 small's are ours, and so are the shares of the four sources: the report gives none.

@@ -51,6 +51,6 @@ def pretraining(argument, name, tokens, sources, rate, final, warmup):
             samples=Samples(every=max(steps // 4, 1), prompts=prompts),
             checkpoints=CheckpointPolicy(every=max(min(steps // 10, 500), 5)),
             **step,
-            **size.fields,
+            **size.settings(given.initial),
         )
     )

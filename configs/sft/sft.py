@@ -68,7 +68,7 @@ def get_config(argument=None):
             samples=Samples() if given.dpo else Samples(steps // 4, (PROMPT,)),
             checkpoints=CheckpointPolicy(every=max(min(steps // 10, 500), 5)),
             **step,
-            **size.fields,
+            **size.settings(given.initial),
         )
     )
 

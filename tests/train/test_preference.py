@@ -154,12 +154,12 @@ def trained(lora, batch, steps, accumulate=1):
 
 @pytest.mark.parametrize("lora", [LORA, None], ids=["adapters", "parameters"])
 def test_training_on_preferences_widens_the_margin(lora):
-    metrics, _ = trained(lora, preferences(random_batch(CONFIG, 2)), 30)
+    metrics, _ = trained(lora, preferences(random_batch(CONFIG, 4)), 30)
     assert float(metrics[0].loss) == pytest.approx(np.log(2), rel=1e-4)
     assert float(metrics[0].preference.margin) == pytest.approx(0, abs=1e-4)
     last = metrics[-1]
     assert last.loss < 0.1 and last.preference.margin > 3 and last.preference.accuracy == 1
-    assert last.preference.pairs == 2
+    assert last.preference.pairs == 4
     assert last.preference.margin == pytest.approx(
         last.preference.chosen_reward - last.preference.rejected_reward, rel=1e-4
     )

@@ -94,6 +94,7 @@ def test_a_run_goes_on_with_another_number_of_devices(root, text, alone, tmp_pat
     assert_same_run(alone, workdir)
 
 
+@pytest.mark.slow
 def test_two_processes_are_one_run(root, text, alone, tmp_path):
     """Over gloo, two devices each; the first process writes. One of them is told to stop: both do, and go on."""
     workdir = tmp_path / "run"

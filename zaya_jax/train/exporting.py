@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import pathlib
+import re
 import tempfile
 from collections.abc import Mapping
 
 import jax
 from jax.experimental import multihost_utils
 
-from zaya_jax.checkpoint import SpecialTokens, save
+from zaya_jax.checkpoint import SpecialTokens, resolve, save
 from zaya_jax.checkpoint.processes import by_first
 from zaya_jax.checkpoint.train_state import restore
 from zaya_jax.errors import mistake
@@ -27,20 +28,29 @@ _FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", 
 
 
 def open_tokenizer(name: str) -> tuple[Tokenizer, dict[str, bytes]]:
-    """A tokenizer and the files that go along with a model: "bytes" is the byte-level one, else a directory.
+    """A tokenizer and the files that go along with a model: "bytes" is the byte-level one, else a checkpoint's.
+
+    Args:
+        name: "bytes", a directory, or `owner/name` of the Hub.
 
     Raises:
-        UserError: the directory has no tokenizer.
+        UserError: there is no such directory, or it has no tokenizer.
     """
     if name == BYTES:
         with tempfile.TemporaryDirectory() as directory:
             files = sorted(write_tokenizer(directory).iterdir())
             return require_tokenizer(directory), {file.name: file.read_bytes() for file in files}
     directory = pathlib.Path(name)
+    if _of_the_hub(name):
+        directory = resolve(name)
     if not directory.is_dir():
         raise mistake("no such directory", where="tokenizer", expected=f"{BYTES!r} or a directory", found=name)
     files = [directory / file for file in _FILES if (directory / file).is_file()]
     return require_tokenizer(directory), {file.name: file.read_bytes() for file in files}
+
+
+def _of_the_hub(name: str) -> bool:
+    return not pathlib.Path(name).exists() and re.fullmatch(r"\w[\w.-]*/[\w.@/-]+", name) is not None
 
 
 def export_step(workdir: pathlib.Path, target: pathlib.Path, step: int | None = None, dtype: str = "") -> int:

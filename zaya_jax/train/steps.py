@@ -10,7 +10,8 @@ import jax
 import numpy as np
 
 from zaya_jax.checkpoint.train_state import Checkpoints
-from zaya_jax.data.dataset import Dataset, prefetched
+from zaya_jax.data.batch import Batch
+from zaya_jax.data.dataset import Dataset, Ids, Prefetched, prefetched
 from zaya_jax.model.layout import Variables
 from zaya_jax.parallel import local_rows
 from zaya_jax.report.progress import Progress
@@ -60,17 +61,14 @@ def make_steps(work: Work, state: TrainState, bad: BadSteps, progress: Progress)
     """The loop. A step's metrics are read when the next step is under way, so that the device never waits for it."""
     config, programs, mesh = work.config, work.programs, work.trainer.execution.mesh
     first, started = int(state.step), time.monotonic()
-    mine = None if mesh is None else local_rows(mesh, config.rows)
-    feed = prefetched(work.dataset, first, config.rows, config.accumulate, mine)
+    feed = prefetched(work.dataset, first, config.rows, config.accumulate, _own_rows(work))
     watch = Watch(config, first, work.metrics, work.examples, progress, bad, 1 if mesh is None else mesh.size)
     agreement = Agreement(mesh)
     with asked_to_stop() as asked, Profiler(work.profile, first) as profiler:
         try:
             for step in range(first + 1, config.steps + 1):
                 with watch.elsewhere():
-                    _, batch, ids = next(feed)
-                    if mine is not None and len(mine) < config.rows:
-                        ids = work.dataset.ids(step - 1, config.rows, config.accumulate)
+                    batch, ids = _read(work, feed)
                 rate = learning_rate(config.optimizer, (step - 1) / config.steps, config.steps)
                 profiler.before(step)
                 batch, speed = programs.batch(batch, config.rows), programs.scalar(np.float32(rate))
@@ -112,6 +110,20 @@ def evaluate(work: Work, state: TrainState, batches: int) -> list[Look]:
         record = {"name": source.name, "loss": found.loss, "bits_per_byte": found.bits_per_byte}
         work.metrics.write(kind="eval", step=int(state.step), **record)
     return looks
+
+
+def _own_rows(work: Work) -> tuple[int, ...] | None:
+    """Rows of a batch that this process reads; None for all."""
+    mesh = work.trainer.execution.mesh
+    return None if mesh is None else local_rows(mesh, work.config.rows)
+
+
+def _read(work: Work, feed: Prefetched) -> tuple[Batch, Ids]:
+    """This process's rows of the next step, and the examples of all."""
+    config = work.config
+    step, batch, ids = next(feed)
+    whole = len(ids) == config.rows * config.accumulate
+    return batch, ids if whole else work.dataset.ids(step, config.rows, config.accumulate)
 
 
 def _between(work: Work, state: TrainState, watch: Watch, bad: BadSteps, step: int, stop: bool) -> None:
