@@ -28,13 +28,14 @@ from zaya_jax.train.step import init_state, train_step
 from zaya_jax.train.trainer import Trainer
 
 ANSWER, OTHER = "yes it is", "no"
+LETTERS = "ABCDEFGHIJKLMNOP"  # no answer has one
 LENGTH = 96
 
 
 def prompts(count, seed):
     """That nobody can learn: letters by chance."""
     chance = random.Random(seed)
-    return ["".join(chance.choice("abcdefghijklmnop") for _ in range(12)) for _ in range(count)]
+    return ["".join(chance.choice(LETTERS) for _ in range(12)) for _ in range(count)]
 
 
 def said(role, content):
@@ -90,15 +91,16 @@ def of_kind(workdir, kind):
 
 
 def nats(config, workdir):
-    """Mean cross-entropy of the targets that count in the first batches of the data, and of all others."""
+    """Mean cross-entropy in the first batch of the data: of the targets that count, and of the prompts' letters."""
     tokenizer, _ = open_tokenizer("bytes")
     dataset, trainer = open_dataset(config.data, tokenizer), Trainer(config.model, config.trainer().execution)
     model = zaya_jax.load(workdir / "model", dtype="float32", layout="stacked")[1]
     loss = quick_jit(lambda v, batch: batch_loss(trainer, v["params"], v["balance"], batch)[:2])
     batch, _ = dataset.batch(0, 4)
-    inner = (batch.segments_BT != 0) & (np.roll(batch.segments_BT, -1, 1) == batch.segments_BT)
+    letters = np.isin(batch.targets_BT, tokenizer.encode_prompt(LETTERS)[1:])
     counted = (batch.mask_BT != 0).astype(np.float32)
-    found = [loss(model, batch._replace(mask_BT=mask)) for mask in (counted, inner * (1 - counted))]
+    assert letters.sum() > 40 and not (letters * counted).any()
+    found = [loss(model, batch._replace(mask_BT=mask)) for mask in (counted, letters.astype(np.float32))]
     return [float(total / count) for total, count in found]
 
 

@@ -84,7 +84,7 @@ def save_model(
     tokenizer: Tokenizer,
     tokenizer_files: Mapping[str, bytes],
     variables: Variables,
-    base: Variables | None,
+    base: Variables | None = None,
     dtype: str = "float32",
 ) -> None:
     """Writes a state's variables in the hub's format, adapters merged; appears whole, an older one there is replaced.

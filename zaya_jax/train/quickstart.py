@@ -176,7 +176,7 @@ def export(
     job: Quickstart, variables: Variables, tokenizer: Tokenizer, files: Mapping[str, bytes], corpus: Corpus
 ) -> None:
     """Writes the model in the hub's format, and held-out tokens for `experiments.score`; each appears whole."""
-    save_model(job.output / MODEL, job.model, tokenizer, files, variables)
+    save_model(job.output / MODEL, job.trainer, tokenizer, files, variables)
     _write_array(job.output / VALIDATION, whole_rows(corpus.held_out.stream, job.length))
 
 

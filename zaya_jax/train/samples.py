@@ -36,7 +36,7 @@ class Prompts(NamedTuple):
 
 def open_prompts(samples: Samples, tokenizer: Tokenizer, mesh: Mesh | None) -> Prompts:
     """The prompts of a run, spread over the mesh like any other batch."""
-    encoded = [tokenizer.encode(text) for text in samples.prompts]
+    encoded = [tokenizer.encode_prompt(text) for text in samples.prompts]
     rows = -(-len(encoded) // batch_shards(mesh)) * batch_shards(mesh)
     room = 2 * column_shards(mesh)
     length = -(-(max(map(len, encoded)) + samples.tokens) // room) * room
