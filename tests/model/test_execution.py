@@ -92,10 +92,11 @@ def test_remat_dots_does_no_dense_product_twice():
         config = small((FULL, FULL))
         execution = Execution(remat=remat)
         variables = random_variables(config, execution)
-        batch = jax.tree.map(jnp.asarray, lay_out(config, [[5]]))
+        batch = lay_out(config, [[5]])
 
         def loss(params):
-            out = Zaya(config, execution).apply({**variables, "params": params}, *batch)
+            inputs = batch.tokens, batch.positions, batch.segments
+            out = Zaya(config, execution).apply({**variables, "params": params}, *inputs)
             return jnp.sum(out.logits)
 
         return str(jax.make_jaxpr(jax.grad(loss))(variables["params"])).count("dot_general")
