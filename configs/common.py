@@ -43,9 +43,12 @@ def _open(value: Any) -> Any:
     return ml_collections.config_dict.placeholder(int) if value is None else value
 
 
+_SWITCH = {"": True, "true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+
+
 def _like(default: Any, value: str, name: str) -> Any:
     try:
-        return value in ("", "true", "1") if isinstance(default, bool) else type(default)(value)
-    except ValueError:
+        return _SWITCH[value.lower()] if isinstance(default, bool) else type(default)(value)
+    except (KeyError, ValueError):
         expected = type(default).__name__
         raise mistake("wrong type", where=f"--config=...:{name}", expected=expected, found=repr(value)) from None

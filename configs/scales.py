@@ -73,7 +73,14 @@ def scale(given: Any) -> Scale:
 
 
 def batch(tokens: int, length: int, devices: int, context: int = 1) -> dict[str, int]:
-    """`rows` and `accumulate` of a step of so many tokens: about 16,384 of them on a device at a time."""
+    """`rows` and `accumulate` of a step of so many tokens: about 16,384 of them on a device at a time.
+
+    Raises:
+        UserError: so many devices cannot share them evenly.
+    """
     shards = max(devices // context, 1)
     rows = shards * max(DEVICE_TOKENS * context // length, 1)
-    return {"rows": rows, "accumulate": max(tokens // (rows * length), 1)}
+    if tokens % (rows * length):
+        expected = f"a number of them that divides a step of {tokens:,} tokens, a power of two"
+        raise mistake("a step does not divide", where="--config=...:devices", expected=expected, found=devices)
+    return {"rows": rows, "accumulate": tokens // (rows * length)}

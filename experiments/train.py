@@ -19,7 +19,7 @@ from experiments import launch
 FLAGS = flags.FLAGS
 _CONFIG = config_flags.DEFINE_config_file("config", None, "FILE.py or FILE.py:argument=value,...", lock_config=True)
 flags.DEFINE_string("workdir", None, "Directory of the run: new, or that of the same run.")
-flags.DEFINE_integer("profile", 0, "Record so many steps for XProf, in the workdir's profile/.")
+flags.DEFINE_integer("profile", 0, "Record so many steps for XProf, in the workdir's profile/.", lower_bound=0)
 flags.DEFINE_list("sinks", [], "Where metrics go besides metrics.jsonl: tensorboard, wandb (extras).")
 flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0, where no launcher (Slurm, Open MPI) tells.")
 flags.DEFINE_integer("processes", None, "How many processes there are, likewise.")

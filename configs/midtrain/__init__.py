@@ -1,1 +1,1 @@
-"""Pretraining."""
+"""Midtraining."""

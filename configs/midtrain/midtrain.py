@@ -35,8 +35,9 @@ def get_config(argument=None):
     """The run; `argument` is what stands behind the colon."""
     given = parse(argument, scale="nano", runlocal=False, data="data/midtrain", initial="", devices=8)
     size, local = scale(given), given.scale == "nano" or given.runlocal
+    context = min(given.devices, CONTEXT)
     length = (256 if given.runlocal else 2048) if local else LENGTH
-    step = {"rows": 2} if local else batch(size.tokens, length, given.devices, CONTEXT)
+    step = {"rows": 2} if local else batch(size.tokens, length, given.devices, context)
     steps = 20 if given.runlocal else 200 if local else TOKENS // size.tokens
     train = [SourceConfig(n, kind, f"{given.data}/{n}.jsonl", share) for n, (kind, share) in SOURCES.items()]
     python = [SourceConfig("python", "python_library", "train")]
@@ -52,7 +53,7 @@ def get_config(argument=None):
                 "muon", rate, warmup=0.01, final=0.1, newton_schulz_dtype=size.newton_schulz_dtype
             ),
             steps=steps,
-            mesh=MeshConfig() if local else MeshConfig(fsdp=min(given.devices, 8) // CONTEXT, context=CONTEXT),
+            mesh=MeshConfig() if local else MeshConfig(fsdp=min(given.devices, 8) // context, context=context),
             evaluation=Evaluation(steps // 4, (SourceConfig("held_out", *other),), rows=step["rows"]),
             checkpoints=CheckpointPolicy(every=max(min(steps // 10, 500), 5)),
             **step,

@@ -16,6 +16,6 @@ SOURCES = {"web": 0.3, "code": 0.25, "math": 0.2, "reasoning": 0.1, "instruction
 
 def get_config(argument=None):
     """The run; `argument` is what stands behind the colon."""
-    rate = {"nano": 3e-3, "small": 3e-4, "8b": 2e-4}
+    rate = {"nano": 1e-3, "small": 1e-3 / 3, "8b": 2e-4}
     final = dict.fromkeys(rate, 0.1)
     return pretraining(argument, "pretrain-2", 4 * 10**12, SOURCES, rate, final, warmup=0.0)

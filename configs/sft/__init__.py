@@ -1,1 +1,1 @@
-"""Pretraining."""
+"""Supervised finetuning."""

@@ -49,7 +49,7 @@ def get_config(argument=None):
     given = parse(argument, **defaults, lora=False, dpo=False)
     size, local = scale(given), given.scale == "nano" or given.runlocal
     length = 512 if local else LENGTH
-    step = {"rows": 4} if local else batch(size.tokens, length, given.devices, CONTEXT)
+    step = {"rows": 4} if local else batch(size.tokens, length, given.devices, min(given.devices, CONTEXT))
     steps = 20 if given.runlocal else 500 if local else TOKENS // size.tokens
     train, held_out = _sources(given, local)
     return as_config(

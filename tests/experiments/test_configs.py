@@ -69,6 +69,22 @@ def test_options_of_finetuning(configured):
         configured("sft/sft", "lora")
 
 
+def test_switches_in_any_spelling(configured):
+    for word in ("lora", "lora=1", "lora=True", "lora=yes"):
+        assert configured("sft/sft", f"{word},initial=base").lora
+    assert configured("sft/sft", "lora=False").lora is None
+    with pytest.raises(UserError, match=r"--config=...:lora: wrong type; expected bool; found 'on'"):
+        configured("sft/sft", "lora=on")
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_one_device_and_numbers_that_do_not_divide(configured, phase):
+    config = configured(phase, "scale=small,devices=1")
+    assert setup_of(config, "1x1", "mi300x").devices == 1
+    with pytest.raises(UserError, match="a step does not divide; expected a number of them that divides"):
+        configured(phase, "scale=8b,devices=48")
+
+
 def test_a_dry_run_prints_the_plan_and_leaves_nothing(tmp_path):
     code, out, error = launch(
         "train", "--config=configs/midtrain/midtrain.py:scale=8b", "--dry_run", "--topology=1x8", "--chip=mi300x"

@@ -103,6 +103,15 @@ def test_a_mesh_that_does_not_fit(train, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_evaluations_that_make_no_sense(train, tmp_path):
+    source = SourceConfig("a", "chat", str(lines(tmp_path / "chats.jsonl", GOOD)))
+    for flag, said in {"rows=0": "1 or more", "ngram=8": "0 to 7", "batches=-1": "0 or more"}.items():
+        name, _, value = flag.partition("=")
+        error = train(source, flags=(f"--config.evaluation.{flag}",))
+        assert error.endswith(f"evaluation.{name}: out of range; expected {said}; found {value}")
+    assert not (tmp_path / "run").exists()
+
+
 def test_the_directory_of_another_run_shows_what_differs_and_stays_as_it_is(train, tmp_path):
     source = SourceConfig("a", "chat", str(lines(tmp_path / "chats.jsonl", GOOD, GOOD)))
     assert train(source).startswith("done: 2 steps")

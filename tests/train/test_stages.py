@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import zaya_jax
+from tests.experiments.launching import launch
 from tests.model.helpers import quick_jit
 from tests.train.models import tiny
 from zaya_jax.checkpoint.train_state import read_manifest
@@ -178,6 +179,8 @@ def test_adapters_go_on_where_they_were_but_not_on_another_base(lora_run, tuned,
     weights.write_bytes(before[:-1] + bytes([before[-1] ^ 1]))
     with pytest.raises(UserError, match=r"is of another run: base differs"):
         run(mine, tmp_path / "run", sink=io.StringIO())
+    code, _, error = launch("export", f"--workdir={tmp_path / 'run'}", f"--output={tmp_path / 'merged'}")
+    assert code == 2 and "is not the model that the adapters were trained on" in error
     weights.write_bytes(before)
     assert run(mine, tmp_path / "run", sink=io.StringIO())
     ours, theirs = ([record["loss"] for record in of_kind(path, "train")] for path in (tmp_path / "run", whole))

@@ -59,7 +59,7 @@ def _question(chance: random.Random, a: int, b: int) -> dict[str, Any]:
 
 
 def _aggregation(chance: random.Random, a: int, b: int) -> dict[str, Any]:
-    """Attempts are cut short at their beginning, and some have a digit of their result wrong."""
+    """Attempts are cut short at their beginning, and some are off by a power of ten."""
     tails = []
     for number in range(1, _ATTEMPTS + 1):
         lines = working(a, b)[-2:]

@@ -81,7 +81,7 @@ def check_initial(config: RunConfig) -> None:
 
 def fingerprint(config: RunConfig, digest: str, needs_base: bool) -> dict[str, Any]:
     """What a run that goes on must find unchanged: its data, and the base that its checkpoints do not hold."""
-    return {"data": digest} | ({"base": by_first(lambda: _hash(config.initial))} if needs_base else {})
+    return {"data": digest} | ({"base": by_first(lambda: base_digest(config.initial))} if needs_base else {})
 
 
 def _architecture(model: ModelConfig) -> dict[str, Any]:
@@ -95,7 +95,7 @@ def load_initial(config: RunConfig, dtype: str, mesh: jax.sharding.Mesh | None) 
     return load_variables(open_checkpoint(resolve(config.initial)), "stacked", dtype, shardings=shardings)
 
 
-def _hash(initial: str) -> str:
+def base_digest(initial: str) -> str:
     """SHA-256 over all weights of a checkpoint."""
     whole = hashlib.sha256()
     for path in sorted(open_checkpoint(resolve(initial)).directory.glob("*.safetensors")):

@@ -66,6 +66,15 @@ class Evaluation:
     batches: int = 8
     ngram: int = 0
 
+    def __post_init__(self):
+        object.__setattr__(self, "sources", tuple(self.sources))
+        limits = {"every": (0, None), "rows": (1, None), "batches": (0, None), "ngram": (0, 7)}
+        for name, (least, most) in limits.items():
+            value = getattr(self, name)
+            if value < least or (most is not None and value > most):
+                expected = f"{least} or more" if most is None else f"{least} to {most}"
+                raise mistake("out of range", where=f"evaluation.{name}", expected=expected, found=value)
+
 
 @dataclasses.dataclass(frozen=True)
 class Samples:
@@ -157,6 +166,8 @@ class RunConfig:
         for name in ("rows", "accumulate", "steps", "bad_steps", "log_every"):
             if getattr(self, name) < 1:
                 raise mistake("out of range", where=name, expected="a positive integer", found=getattr(self, name))
+        if self.seed >= 2**31:
+            raise mistake("out of range", where="seed", expected="below 2^31", found=self.seed)
         for name in ("loss_chunk", "seed", "seconds", "balance_rate"):
             if not getattr(self, name) >= 0:
                 raise mistake("out of range", where=name, expected="0 or more", found=getattr(self, name))

@@ -69,6 +69,8 @@ def setup_of(config: RunConfig, topology: str = "", chip: str = "") -> Setup:
 def _sizes(config: RunConfig, devices: int) -> Sizes:
     """The mesh, -1 replaced by the rest."""
     given = dataclasses.asdict(config.mesh)
+    if any(size < 1 and size != -1 for size in given.values()) or list(given.values()).count(-1) > 1:
+        raise mistake("no mesh has these sizes", where="mesh", expected="positive numbers, one of them -1 at most")
     known = math.prod(size for size in given.values() if size != -1)
     if devices % known:
         found = ", ".join(f"{axis}={size}" for axis, size in given.items() if size != 1)

@@ -17,7 +17,9 @@ from zaya_jax.checkpoint.processes import by_first, is_first
 from zaya_jax.checkpoint.train_state import Checkpoints
 from zaya_jax.data.dataset import open_dataset
 from zaya_jax.errors import mistake
+from zaya_jax.model.lora import lora_slots
 from zaya_jax.model.weights import count_active_parameters, count_parameters
+from zaya_jax.parallel import check_columns, check_rows
 from zaya_jax.report.metrics import MetricsWriter
 from zaya_jax.report.progress import Progress
 from zaya_jax.report.sinks import check_sinks, sinks
@@ -69,6 +71,7 @@ def run(config: RunConfig, workdir: pathlib.Path, options: Options = Options(), 
     check_sinks(options.sinks)
     mesh = config.mesh.make()
     trainer = config.trainer(mesh)
+    _check_shapes(config, mesh)
     tokenizer, tokenizer_files = open_tokenizer(config.tokenizer)
     _check_vocabulary(config, tokenizer)
     check_initial(config)
@@ -158,6 +161,15 @@ def _start_record(config: RunConfig, step: int, mesh: jax.sharding.Mesh | None) 
         "length": config.data.length,
         "accumulate": config.accumulate,
     }
+
+
+def _check_shapes(config: RunConfig, mesh: jax.sharding.Mesh | None) -> None:
+    """What would otherwise come to light when the run has begun."""
+    if mesh is not None:
+        check_rows(mesh, config.rows, *([config.evaluation.rows] if config.evaluation.sources else []))
+        check_columns(mesh, config.data.length)
+    if config.lora is not None:
+        lora_slots(config.model, config.lora)
 
 
 def _check_vocabulary(config: RunConfig, tokenizer: Tokenizer) -> None:

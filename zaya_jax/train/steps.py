@@ -146,7 +146,7 @@ def _between(work: Work, state: TrainState, watch: Watch, bad: BadSteps, step: i
 
 
 def _sample(work: Work, state: TrainState, step: int, watch: Watch) -> None:
-    options, prompts, seed = work.config.samples, work.prompts, work.config.seed + step
+    options, prompts, seed = work.config.samples, work.prompts, np.uint32(work.config.seed + step)
     texts = continuations(work.trainer, options, state.variables, work.base, prompts, work.tokenizer, seed)
     for prompt, text in zip(prompts.texts, texts, strict=True):
         work.metrics.write(kind="sample", step=step, prompt=prompt, text=text)
