@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import os
 import pathlib
 import sys
@@ -77,6 +78,9 @@ def run(config: RunConfig, workdir: pathlib.Path, options: Options = Options(), 
     check_initial(config)
     dataset, held_out = open_dataset(config.data, tokenizer), open_held_out(config, tokenizer)
     by_first(lambda: place.claim(workdir, config))
+    if by_first(lambda: dataset.digest) != dataset.digest:
+        fix = "give all processes the same files, and the same Python"
+        raise mistake("this process reads other data than the first one", where="data.sources", fix=fix)
     told, policy = fingerprint(config, dataset.digest, trainer.needs_base), config.checkpoints
     keep = {"keep_last": policy.keep_last, "keep_every": policy.keep_every or None, "fingerprint": told}
     with _voice(sink) as say, Checkpoints(workdir / place.CHECKPOINTS, **keep) as checkpoints:
@@ -130,18 +134,21 @@ def _voice(sink: TextIO | None) -> Iterator[TextIO]:
 def _records(
     config: RunConfig, workdir: pathlib.Path, options: Options, start: int
 ) -> Iterator[tuple[Records, Records]]:
-    """Metrics, and the examples of each step; only the first process writes."""
+    """Metrics, and the examples of each step. The first process writes them; if it cannot, all end."""
+    opened: list[tuple[Any, ...]] = []
+
+    def open_all() -> None:
+        again = (workdir / place.METRICS).exists()
+        others = sinks(options.sinks, workdir, to_json(config), start if again else None)
+        opened.append((MetricsWriter(workdir / place.METRICS, resume_step=start), *others))
+        opened.append((MetricsWriter(workdir / place.EXAMPLES, resume_step=start),))
+
+    by_first(open_all)
     with contextlib.ExitStack() as stack:
-
-        def opened(*writers: Any) -> Records:
-            return Records(tuple(stack.enter_context(contextlib.closing(writer)) for writer in writers))
-
-        if not is_first():
-            yield Records(()), Records(())
-            return
-        others = sinks(options.sinks, workdir, to_json(config), start or None)
-        metrics = opened(MetricsWriter(workdir / place.METRICS, resume_step=start), *others)
-        yield metrics, opened(MetricsWriter(workdir / place.EXAMPLES, resume_step=start))
+        for writer in itertools.chain(*opened):
+            stack.enter_context(contextlib.closing(writer))
+        metrics, examples = opened or ((), ())
+        yield Records(metrics), Records(examples)
 
 
 def _start_record(config: RunConfig, step: int, mesh: jax.sharding.Mesh | None) -> dict[str, Any]:
