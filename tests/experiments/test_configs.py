@@ -108,8 +108,8 @@ def test_the_page_names_what_may_change(root):
 
 
 def test_a_mesh_that_does_not_divide_ends_in_one_line():
-    code, _, error = launch("train", "--config=configs/midtrain/midtrain.py:scale=8b", "--dry_run", "--topology=1x6")
+    code, _, error = launch("train", "--config=configs/midtrain/midtrain.py:scale=8b", "--dry_run", "--topology=1x12")
     assert code == 2
     assert error.splitlines() == [
-        "error: mesh: the mesh does not divide the devices; expected a divisor of 6; found data=-1, fsdp=4, context=2"
+        "error: the mesh does not divide the devices; expected a divisor of 12; found data=-1, fsdp=4, context=2"
     ]

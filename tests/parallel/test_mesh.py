@@ -8,8 +8,7 @@ import pytest
 
 from tests.parallel.composed import run
 from zaya_jax.errors import UserError
-from zaya_jax.parallel import make_mesh
-from zaya_jax.parallel.mesh import _shape
+from zaya_jax.parallel import AXES, make_mesh, mesh_shape
 
 
 def devices(count: int, processes: int = 1):
@@ -27,7 +26,7 @@ def devices(count: int, processes: int = 1):
     ],
 )
 def test_minus_one_is_the_rest(sizes, available, expected):
-    assert _shape(sizes, available) == expected
+    assert mesh_shape(dict(zip(AXES, sizes, strict=True)), available) == expected
 
 
 @pytest.mark.parametrize(

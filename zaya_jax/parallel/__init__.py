@@ -13,7 +13,7 @@ from zaya_jax.parallel.local import (
     rows_spec,
     spread,
 )
-from zaya_jax.parallel.mesh import AXES, make_mesh
+from zaya_jax.parallel.mesh import AXES, make_mesh, mesh_shape
 from zaya_jax.parallel.multihost import global_batch, initialize, local_rows
 from zaya_jax.parallel.rules import RULES, partition_spec
 
@@ -37,6 +37,7 @@ __all__ = [
     "initialize",
     "local_rows",
     "make_mesh",
+    "mesh_shape",
     "partition_spec",
     "rows_spec",
     "spread",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import jax
 from jax.sharding import AxisType
@@ -28,7 +28,7 @@ def make_mesh(devices: Sequence[jax.Device] | None = None, **sizes: int) -> jax.
     if unknown := set(sizes) - set(AXES):
         raise mistake("unknown mesh axis", expected=AXES, found=sorted(unknown)[0])
     devices = jax.devices() if devices is None else list(devices)
-    shape = _shape(tuple(sizes.get(axis, 1) for axis in AXES), len(devices))
+    shape = mesh_shape(sizes, len(devices))
     taken, processes = devices[: math.prod(shape)], {device.process_index for device in devices}
     if len(processes) > 1 and len(taken) < len(devices):
         fix = "-1 for an axis is the rest"
@@ -38,8 +38,17 @@ def make_mesh(devices: Sequence[jax.Device] | None = None, **sizes: int) -> jax.
     return jax.make_mesh(shape, AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=taken)
 
 
-def _shape(sizes: tuple[int, ...], available: int) -> tuple[int, ...]:
-    """The sizes, -1 replaced by what is left."""
+def mesh_shape(given: Mapping[str, int], available: int) -> tuple[int, ...]:
+    """Sizes in the order of the axes, -1 replaced by what the others leave of the devices.
+
+    Args:
+        given: sizes by axis; one that is not named has size 1.
+        available: devices.
+
+    Raises:
+        UserError: a size that is none, more devices than there are, or sizes that do not divide them.
+    """
+    sizes = tuple(given.get(axis, 1) for axis in AXES)
     found = ", ".join(f"{axis}={size}" for axis, size in zip(AXES, sizes, strict=True) if size != 1)
     if sizes.count(-1) > 1 or any(size < 1 and size != -1 for size in sizes):
         raise mistake("no mesh has these sizes", expected="positive numbers, one of them -1 at most", found=found)

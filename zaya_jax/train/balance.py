@@ -55,11 +55,16 @@ def balance_tree(config: ModelConfig, layout: Layout, values_LC: jax.Array) -> A
     return build(config, layout, make)["balance"]
 
 
-def load_entropy(router_counts_LC: jax.Array) -> jax.Array:
-    """Entropy of the load over ln E, float32 [L]: 1 when every expert has the same share, 0 when one has all."""
-    load_LE = load(router_counts_LC)
-    nats_L = -jnp.sum(load_LE * jnp.log(jnp.where(load_LE > 0, load_LE, 1)), axis=1)
-    return nats_L / jnp.log(max(load_LE.shape[1], 2))
+def load_entropy(router_counts_LC: jax.Array, on: Any = jnp) -> jax.Array:
+    """Entropy of the load over ln E, float32 [L]: 1 when every expert has the same share, 0 when one has all.
+
+    Args:
+        router_counts_LC: tokens that took each class.
+        on: numpy computes on the host, where nothing waits for the step that is under way.
+    """
+    load_LE = _shares(router_counts_LC[:, :-1], on)
+    nats_L = -on.sum(load_LE * on.log(on.where(load_LE > 0, load_LE, 1)), axis=1)
+    return nats_L / on.log(max(load_LE.shape[1], 2))
 
 
 @flax.struct.dataclass
@@ -89,6 +94,6 @@ def balance_metrics(router_counts_LC: jax.Array) -> BalanceMetrics:
     )
 
 
-def _shares(counts_LX: jax.Array) -> jax.Array:
-    counts_LX = counts_LX.astype(jnp.float32)
-    return counts_LX / jnp.maximum(counts_LX.sum(axis=1, keepdims=True), 1)
+def _shares(counts_LX: jax.Array, on: Any = jnp) -> jax.Array:
+    counts_LX = counts_LX.astype(on.float32)
+    return counts_LX / on.maximum(counts_LX.sum(axis=1, keepdims=True), 1)

@@ -79,6 +79,16 @@ def check_initial(config: RunConfig) -> None:
         raise mistake("is of another architecture", where=config.initial, found=shown, fix=fix)
 
 
+def check_base(config: RunConfig, digest: str) -> None:
+    """Raises a UserError unless `initial` still is the model that adapters were trained on, by its `base_digest`."""
+    check_initial(config)
+    found = base_digest(config.initial)
+    if found != digest:
+        what, fix = "is not the model that the adapters were trained on", "bring back what was there"
+        expected = f"weights with SHA-256 {digest[:16]}..."
+        raise mistake(what, where=config.initial, expected=expected, found=f"{found[:16]}...", fix=fix)
+
+
 def fingerprint(config: RunConfig, digest: str, needs_base: bool) -> dict[str, Any]:
     """What a run that goes on must find unchanged: its data, and the base that its checkpoints do not hold."""
     return {"data": digest} | ({"base": by_first(lambda: base_digest(config.initial))} if needs_base else {})

@@ -11,16 +11,14 @@ import jax
 from jax.experimental import multihost_utils
 
 from zaya_jax.checkpoint import SpecialTokens, resolve, save
-from zaya_jax.checkpoint.manifest import Manifest
 from zaya_jax.checkpoint.processes import by_first
 from zaya_jax.checkpoint.train_state import read_manifest, restore
 from zaya_jax.errors import mistake
 from zaya_jax.model.layout import Variables
-from zaya_jax.model.lora import merge
 from zaya_jax.text.byte_level import write_tokenizer
 from zaya_jax.text.tokenizer import Tokenizer, require_tokenizer
-from zaya_jax.train.beginning import base_digest, check_initial, load_initial
-from zaya_jax.train.config import RunConfig
+from zaya_jax.train.beginning import check_base, load_initial
+from zaya_jax.train.lora import export_params
 from zaya_jax.train.sharding import abstract_state
 from zaya_jax.train.trainer import Trainer
 from zaya_jax.train.workdir import CHECKPOINTS, read_config
@@ -75,20 +73,11 @@ def export_step(workdir: pathlib.Path, target: pathlib.Path, step: int | None = 
     like = abstract_state(trainer, None).variables
     found = restore(workdir / CHECKPOINTS, like, step, partial=True)
     if trainer.lora is not None:
-        _check_base(config, read_manifest(workdir / CHECKPOINTS / str(found.step)))
+        check_base(config, read_manifest(workdir / CHECKPOINTS / str(found.step)).fingerprint["base"])
     tokenizer, files = open_tokenizer(config.tokenizer)
     base = load_initial(config, trainer.execution.dtype, None) if trainer.lora else None
     save_model(target, trainer, tokenizer, files, found.state, base, dtype or config.export_dtype)
     return found.step
-
-
-def _check_base(config: RunConfig, manifest: Manifest) -> None:
-    check_initial(config)
-    found = base_digest(config.initial)
-    if found != manifest.fingerprint["base"]:
-        expected, fix = f"weights with SHA-256 {manifest.fingerprint['base'][:16]}...", "bring back what was there"
-        what = "is not the model that the adapters were trained on"
-        raise mistake(what, where=config.initial, expected=expected, found=f"{found[:16]}...", fix=fix)
 
 
 def save_model(
@@ -104,9 +93,9 @@ def save_model(
 
     With several processes all call this, and each needs memory for all variables: they are gathered.
     """
-    if trainer.lora is not None:  # added in the exact type, whatever the base's is
-        exact = jax.tree.map(lambda x: x.astype(trainer.execution.exact_dtype), base["params"])
-        variables = {**variables, "params": merge(trainer.model, exact, variables["params"], trainer.lora)}
+    frozen = None if base is None else base["params"]
+    params = export_params(trainer.model, trainer.lora, variables["params"], frozen)
+    variables = {**variables, "params": params}
     if jax.process_count() > 1:
         variables = multihost_utils.process_allgather(variables, tiled=True)
     by_first(lambda: _save(directory, trainer.model, tokenizer, tokenizer_files, variables, dtype))

@@ -44,8 +44,14 @@ def loss_params(lora: LoraConfig | None, trained: Any, frozen: Any) -> Any:
 
 
 def export_params(model: ModelConfig, lora: LoraConfig | None, trained: Any, frozen: Any) -> Any:
-    """Plain stacked parameters for a checkpoint of the hub's format: adapters are merged, in the type of the base."""
-    return trained if lora is None else merge(model, frozen, trained, lora)
+    """Plain stacked parameters for a checkpoint of the hub's format: adapters are merged, in their own type.
+
+    That is the exact one; a base that stands still may be of a narrower one, in which small updates would be lost.
+    """
+    if lora is None:
+        return trained
+    dtype = jax.tree.leaves(trained)[0].dtype
+    return merge(model, jax.tree.map(lambda x: x.astype(dtype), frozen), trained, lora)
 
 
 def adapter_optimizer(

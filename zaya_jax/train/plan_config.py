@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 import sys
 from collections.abc import Sequence
 
 import jax
 
-from zaya_jax.errors import mistake
 from zaya_jax.model.lora import count_lora
+from zaya_jax.parallel import mesh_shape
 from zaya_jax.train.chips import chip_of
 from zaya_jax.train.config import RunConfig
 from zaya_jax.train.plan import plan
@@ -53,7 +52,7 @@ def setup_of(config: RunConfig, topology: str = "", chip: str = "") -> Setup:
         config.model,
         config.rows * config.accumulate,
         config.data.length,
-        _sizes(config, nodes * devices),
+        Sizes(*mesh_shape(dataclasses.asdict(config.mesh), nodes * devices)),
         accumulate=config.accumulate,
         optimizer=config.optimizer,
         dtype=execution.dtype,
@@ -64,20 +63,6 @@ def setup_of(config: RunConfig, topology: str = "", chip: str = "") -> Setup:
         nodes=nodes,
         devices_per_node=devices,
     )
-
-
-def _sizes(config: RunConfig, devices: int) -> Sizes:
-    """The mesh, -1 replaced by the rest."""
-    given = dataclasses.asdict(config.mesh)
-    if any(size < 1 and size != -1 for size in given.values()) or list(given.values()).count(-1) > 1:
-        raise mistake("no mesh has these sizes", where="mesh", expected="positive numbers, one of them -1 at most")
-    known = math.prod(size for size in given.values() if size != -1)
-    if devices % known:
-        found = ", ".join(f"{axis}={size}" for axis, size in given.items() if size != 1)
-        raise mistake(
-            "the mesh does not divide the devices", where="mesh", expected=f"a divisor of {devices}", found=found
-        )
-    return Sizes(**{axis: devices // known if size == -1 else size for axis, size in given.items()})
 
 
 def _this_chip() -> str:

@@ -20,7 +20,7 @@ class Profiler:
     def __init__(self, profile: tuple[pathlib.Path, int] | None, first: int):
         self._directory, steps = profile or (None, 0)
         self._begin = first + 1 + _AFTER
-        self._end = self._begin + steps
+        self._end = self._begin + steps + 1  # when the metrics of the last one have been read: it is whole
         self._on = False
 
     def before(self, step: int) -> None:

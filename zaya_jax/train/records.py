@@ -8,7 +8,7 @@ from zaya_jax.report.sinks import Sink
 
 
 class Records(NamedTuple):
-    """Writes records to all of its sinks; none of them is a process that writes nothing."""
+    """Writes records to all of its sinks, or nowhere."""
 
     sinks: tuple[Sink, ...]
 
@@ -16,3 +16,6 @@ class Records(NamedTuple):
         """Gives a record to every sink."""
         for sink in self.sinks:
             sink.write(**values)
+
+
+NOWHERE = Records(())  # of a process that writes nothing

@@ -9,14 +9,14 @@ import os
 import pathlib
 import sys
 import time
-from collections.abc import Iterator
-from typing import Any, TextIO
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple, TextIO
 
 import jax
 
 from zaya_jax.checkpoint.processes import by_first, is_first
 from zaya_jax.checkpoint.train_state import Checkpoints
-from zaya_jax.data.dataset import open_dataset
+from zaya_jax.data.dataset import Dataset, open_dataset
 from zaya_jax.errors import mistake
 from zaya_jax.model.lora import lora_slots
 from zaya_jax.model.weights import count_active_parameters, count_parameters
@@ -26,10 +26,10 @@ from zaya_jax.report.progress import Progress
 from zaya_jax.report.sinks import check_sinks, sinks
 from zaya_jax.text.tokenizer import Tokenizer
 from zaya_jax.train import workdir as place
-from zaya_jax.train.beginning import begin, check_initial, fingerprint
+from zaya_jax.train.beginning import Beginning, begin, check_initial, fingerprint
 from zaya_jax.train.config import RunConfig
 from zaya_jax.train.exporting import open_tokenizer, save_model
-from zaya_jax.train.held_out import open_held_out
+from zaya_jax.train.held_out import HeldOut, open_held_out
 from zaya_jax.train.plan_work import model_flops_per_token
 from zaya_jax.train.records import Records
 from zaya_jax.train.samples import open_prompts
@@ -72,52 +72,76 @@ def run(config: RunConfig, workdir: pathlib.Path, options: Options = Options(), 
     check_sinks(options.sinks)
     mesh = config.mesh.make()
     trainer = config.trainer(mesh)
-    _check_shapes(config, mesh)
-    tokenizer, tokenizer_files = open_tokenizer(config.tokenizer)
-    _check_vocabulary(config, tokenizer)
-    check_initial(config)
-    dataset, held_out = open_dataset(config.data, tokenizer), open_held_out(config, tokenizer)
+    inputs = _open_inputs(config, mesh)
     by_first(lambda: place.claim(workdir, config))
-    if by_first(lambda: dataset.digest) != dataset.digest:
-        fix = "give all processes the same files, and the same Python"
-        raise mistake("this process reads other data than the first one", where="data.sources", fix=fix)
-    told, policy = fingerprint(config, dataset.digest, trainer.needs_base), config.checkpoints
+    _check_same_data(inputs.dataset)
+    told, policy = fingerprint(config, inputs.dataset.digest, trainer.needs_base), config.checkpoints
     keep = {"keep_last": policy.keep_last, "keep_every": policy.keep_every or None, "fingerprint": told}
     with _voice(sink) as say, Checkpoints(workdir / place.CHECKPOINTS, **keep) as checkpoints:
         made = programs(trainer, mesh)
-        state, base, bad = begin(config, trainer, made, checkpoints, options.allow_older, say)
-        start = int(state.step)
-        if start == config.steps and (workdir / place.MODEL).exists():
-            _tell(config, workdir, start, say)
-            return True
-        with _records(config, workdir, options, start) as (metrics, examples):
-            metrics.write(**_start_record(config, start, mesh))
-            work = Work(
-                config=config,
-                trainer=trainer,
-                programs=made,
-                base=base,
-                dataset=dataset,
-                held_out=held_out,
-                prompts=open_prompts(config.samples, tokenizer, mesh) if config.samples.every else None,
-                tokenizer=tokenizer,
-                checkpoints=checkpoints,
-                metrics=metrics,
-                examples=examples,
-                profile=(workdir / place.PROFILE, options.profile) if options.profile else None,
-            )
-            with Progress("train", config.steps, "steps", stream=None if is_first() else say) as progress:
-                state = make_steps(work, state, BadSteps(config.bad_steps, bad), progress)
-            done = int(state.step) == config.steps
-            if done:
-                for line in conclude(work, state):
-                    print(line, file=say)
+        begun = begin(config, trainer, made, checkpoints, options.allow_older, say)
+        work = Work(
+            config=config,
+            trainer=trainer,
+            programs=made,
+            base=begun.base,
+            dataset=inputs.dataset,
+            held_out=inputs.held_out,
+            prompts=open_prompts(config.samples, inputs.tokenizer, mesh) if config.samples.every else None,
+            tokenizer=inputs.tokenizer,
+            checkpoints=checkpoints,
+            profile=(workdir / place.PROFILE, options.profile) if options.profile else None,
+        )
+        step = int(begun.state.step)
+        if step < config.steps or not (workdir / place.MODEL).exists():
+            step = _train(work, begun, inputs, workdir, options, say)
+        _tell(config, workdir, step, say)
+    return step == config.steps
+
+
+class _Inputs(NamedTuple):
+    """What a run reads."""
+
+    tokenizer: Tokenizer
+    tokenizer_files: Mapping[str, bytes]
+    dataset: Dataset
+    held_out: tuple[HeldOut, ...]
+
+
+def _open_inputs(config: RunConfig, mesh: jax.sharding.Mesh | None) -> _Inputs:
+    """Opens everything, and finds what would otherwise come to light when the run has begun."""
+    if mesh is not None:
+        check_rows(mesh, config.rows, *([config.evaluation.rows] if config.evaluation.sources else []))
+        check_columns(mesh, config.data.length)
+    if config.lora is not None:
+        lora_slots(config.model, config.lora)
+    tokenizer, files = open_tokenizer(config.tokenizer)
+    _check_vocabulary(config, tokenizer)
+    check_initial(config)
+    return _Inputs(tokenizer, files, open_dataset(config.data, tokenizer), open_held_out(config, tokenizer))
+
+
+def _check_same_data(dataset: Dataset) -> None:
+    if by_first(lambda: dataset.digest) != dataset.digest:
+        fix = "give all processes the same files, and the same Python"
+        raise mistake("this process reads other data than the first one", where="data.sources", fix=fix)
+
+
+def _train(work: Work, begun: Beginning, inputs: _Inputs, workdir: pathlib.Path, options: Options, say: TextIO) -> int:
+    """Makes the steps, and with the last one the model; returns the last step that was made."""
+    config, start = work.config, int(begun.state.step)
+    with _records(config, workdir, options, start) as (metrics, examples):
+        metrics.write(**_start_record(config, start, work.trainer.execution.mesh))
+        work = dataclasses.replace(work, metrics=metrics, examples=examples)
+        with Progress("train", config.steps, "steps", stream=None if is_first() else say) as progress:
+            state = make_steps(work, begun.state, BadSteps(config.bad_steps, begun.bad_steps), progress)
+        done = int(state.step) == config.steps
+        for line in conclude(work, state) if done else ():
+            print(line, file=say)
     if done:
-        target = workdir / place.MODEL
-        save_model(target, trainer, tokenizer, tokenizer_files, state.variables, base, config.export_dtype)
-    with _voice(sink) as say:
-        _tell(config, workdir, int(state.step), say)
-    return done
+        files, target = inputs.tokenizer_files, workdir / place.MODEL
+        save_model(target, work.trainer, work.tokenizer, files, state.variables, work.base, config.export_dtype)
+    return int(state.step)
 
 
 @contextlib.contextmanager
@@ -168,15 +192,6 @@ def _start_record(config: RunConfig, step: int, mesh: jax.sharding.Mesh | None) 
         "length": config.data.length,
         "accumulate": config.accumulate,
     }
-
-
-def _check_shapes(config: RunConfig, mesh: jax.sharding.Mesh | None) -> None:
-    """What would otherwise come to light when the run has begun."""
-    if mesh is not None:
-        check_rows(mesh, config.rows, *([config.evaluation.rows] if config.evaluation.sources else []))
-        check_columns(mesh, config.data.length)
-    if config.lora is not None:
-        lora_slots(config.model, config.lora)
 
 
 def _check_vocabulary(config: RunConfig, tokenizer: Tokenizer) -> None:

@@ -20,7 +20,7 @@ from zaya_jax.train.config import RunConfig
 from zaya_jax.train.held_out import HeldOut, Look, counted_bits, look
 from zaya_jax.train.optimizer import learning_rate
 from zaya_jax.train.profiling import Profiler
-from zaya_jax.train.records import Records
+from zaya_jax.train.records import NOWHERE, Records
 from zaya_jax.train.samples import Prompts, continuations
 from zaya_jax.train.sharding import Programs
 from zaya_jax.train.step import TrainState
@@ -52,8 +52,8 @@ class Work:
     prompts: Prompts | None
     tokenizer: Tokenizer
     checkpoints: Checkpoints
-    metrics: Records
-    examples: Records
+    metrics: Records = NOWHERE
+    examples: Records = NOWHERE
     profile: tuple[pathlib.Path, int] | None = None
 
 

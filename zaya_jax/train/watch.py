@@ -13,6 +13,7 @@ import numpy as np
 
 from zaya_jax.data.dataset import Ids
 from zaya_jax.report.progress import Progress, eta, mfu, training_figures
+from zaya_jax.train.balance import load_entropy
 from zaya_jax.train.chips import chip_of
 from zaya_jax.train.config import RunConfig
 from zaya_jax.train.plan_work import model_flops_per_token
@@ -118,7 +119,7 @@ class Watch:
             tokens_per_s=speed,
             mfu=share,
             load_entropy=balance.entropy_L,
-            recent_load_entropy=_entropy(sum(self._counts)),
+            recent_load_entropy=load_entropy(sum(self._counts), np),
             max_load=balance.max_L,
             min_load=balance.min_L,
             skipped=balance.skipped_L,
@@ -126,10 +127,3 @@ class Watch:
             step_share=1 - self._elsewhere / seconds,
             **preference,
         )
-
-
-def _entropy(counts_LC: np.ndarray) -> np.ndarray:
-    """`balance.load_entropy` on the host: there it would wait for the step that is under way."""
-    load_LE = counts_LC[:, :-1] / np.maximum(counts_LC[:, :-1].sum(axis=1, keepdims=True), 1)
-    nats_L = -np.sum(load_LE * np.log(np.where(load_LE > 0, load_LE, 1)), axis=1)
-    return nats_L / np.log(max(load_LE.shape[1], 2))
