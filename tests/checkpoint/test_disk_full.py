@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from tests.checkpoint import little_room
-from tests.checkpoint.train_states import device_state
+from tests.checkpoint.train_states import device_state, left_behind
 from zaya_jax.checkpoint.manifest import read_manifest
 from zaya_jax.checkpoint.train_state import Checkpoints, restore, steps
 from zaya_jax.errors import UserError
@@ -84,7 +84,7 @@ def test_a_training_run_on_a_full_disk_ends_in_one_line(root, tmp_path):
 
 @pytest.mark.parametrize("room", range(3))
 def test_no_thread_waits_for_a_directory_that_cannot_be_made(tmp_path, monkeypatch, room):
-    mkdir, made, before = os.mkdir, [], threading.active_count()
+    mkdir, made, before = os.mkdir, [], set(threading.enumerate())
 
     def refuse(path, *arguments, **options):
         made.append(path)
@@ -97,4 +97,4 @@ def test_no_thread_waits_for_a_directory_that_cannot_be_made(tmp_path, monkeypat
         with pytest.raises(UserError, match="step 1 could not be written; found No space left on device"):
             checkpoints.save(1, device_state(1), {})
             checkpoints.wait()
-    assert threading.active_count() == before
+    assert left_behind(before) == []

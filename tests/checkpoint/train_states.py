@@ -2,6 +2,7 @@
 
 import multiprocessing
 import pathlib
+import threading
 import time
 
 import jax
@@ -75,3 +76,11 @@ def answers(function, *arguments, processes: int = 1, timeout: float = 100) -> l
         for process in started:
             process.join(max(0.1, deadline - time.monotonic()))
             process.kill()
+
+
+def left_behind(before: set[threading.Thread]) -> list[str]:
+    """Names of the threads that have begun since and do not end. (Others may end meanwhile: a count would not do.)"""
+    begun = set(threading.enumerate()) - before
+    for thread in begun:
+        thread.join(timeout=10)
+    return [thread.name for thread in begun if thread.is_alive()]
