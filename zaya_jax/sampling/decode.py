@@ -19,11 +19,12 @@ from jax import lax
 
 from zaya_jax.model import Cache, Zaya, grow_cache, init_cache
 from zaya_jax.model.layout import Variables
-from zaya_jax.sampling.logits import Controls, controls, sample
+from zaya_jax.sampling.logits import Controls, controls, logprob, sample
 from zaya_jax.sampling.request import Request
 
 RUNNING, STOP, LENGTH, EMPTY = 0, 1, 2, 3  # a row's `finish_B`; an empty row has no request
 SMALLEST_BUCKET = 16
+_NO_LIMIT = 2**30
 _STOP_IDS = 8  # columns of stop ids come in multiples of this
 
 
@@ -35,11 +36,17 @@ class Batch:
         controls: the sampling parameters.
         limit_B: int32, the most new tokens.
         stop_ids_BS: int32, ids that end a row; -1 where a row has fewer.
+        think_B2: int32, the ids of `<think>` and `</think>`; -1 where a row has none.
+        budget_B2: int32, the most tokens of reasoning and of the rest.
+        thinking_B: bool, whether the prompt ends inside a block of reasoning.
     """
 
     controls: Controls
     limit_B: jax.Array
     stop_ids_BS: jax.Array
+    think_B2: jax.Array
+    budget_B2: jax.Array
+    thinking_B: jax.Array
 
 
 @flax.struct.dataclass
@@ -51,12 +58,16 @@ class State:
         token_B: int32, the last token drawn, which the model has not read yet.
         step_B: int32, how many tokens have been drawn.
         finish_B: int8, RUNNING, or why the row ended.
+        thinking_B: bool, whether the next token belongs to a block of reasoning.
+        spent_B2: int32, how many tokens of reasoning and of the rest have been drawn, marks not counted.
     """
 
     cache: Cache
     token_B: jax.Array
     step_B: jax.Array
     finish_B: jax.Array
+    thinking_B: jax.Array
+    spent_B2: jax.Array
 
 
 @flax.struct.dataclass
@@ -90,8 +101,15 @@ def make_batch(requests: Sequence[Request]) -> Batch:
     stop_ids_BS = np.full((len(requests), max(-(-widest // _STOP_IDS), 1) * _STOP_IDS), -1, np.int32)
     for row, request in zip(stop_ids_BS, requests, strict=True):
         row[: len(request.stop_ids)] = request.stop_ids
-    limit_B = np.array([request.max_new_tokens for request in requests], np.int32)
-    return Batch(controls(requests), limit_B, stop_ids_BS)
+    budgets = [(request.thinking_budget, request.answer_budget) for request in requests]
+    return Batch(
+        controls(requests),
+        limit_B=np.array([request.max_new_tokens for request in requests], np.int32),
+        stop_ids_BS=stop_ids_BS,
+        think_B2=np.array([request.think_ids or (-1, -1) for request in requests], np.int32),
+        budget_B2=np.array([[_NO_LIMIT if b is None else b for b in pair] for pair in budgets], np.int32),
+        thinking_B=np.array([request.in_thinking for request in requests], bool),
+    )
 
 
 def pad_right(prompts: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:
@@ -144,19 +162,21 @@ def first_token(batch: Batch, count_B: jax.Array, logits_BV: jax.Array, routes_L
     """Draws each row's first token: a state (without cache) and a tape of one column."""
     none_B = jnp.zeros(count_B.shape[0], jnp.int32)
     empty_B = jnp.where(count_B > 0, RUNNING, EMPTY).astype(jnp.int8)
-    state, column = draw(batch, State(None, none_B, none_B, empty_B), logits_BV, routes_LB)
+    spent_B2 = jnp.zeros((count_B.shape[0], 2), jnp.int32)
+    state = State(None, none_B, none_B, empty_B, jnp.asarray(batch.thinking_B), spent_B2)
+    state, column = draw(batch, state, logits_BV, routes_LB)
     return state, jax.tree.map(lambda x: x[..., None], column)
 
 
 def decode(
-    model: Zaya, variables: Variables, batch: Batch, state: State, steps: jax.Array, columns: int
+    model: Zaya, variables: Variables, batch: Batch, state: State, steps: jax.Array, columns: int, fewest=1
 ) -> tuple[State, Tape]:
-    """Takes up to `steps` steps (at most `columns`, the width of the tape), fewer if all rows end."""
+    """Takes up to `steps` steps (at most `columns`, the tape's width) while `fewest` rows are running."""
     tape = _blank_tape(model, state.token_B.shape[0], columns)
 
     def unfinished(carry: tuple[State, Tape, jax.Array]) -> jax.Array:
         state, _, step = carry
-        return (step < steps) & (state.finish_B == RUNNING).any()
+        return (step < steps) & ((state.finish_B == RUNNING).sum() >= fewest)
 
     def advance(carry: tuple[State, Tape, jax.Array]) -> tuple[State, Tape, jax.Array]:
         state, tape, step = carry
@@ -181,18 +201,55 @@ def step_inputs(state: State, length_B: jax.Array) -> tuple[jax.Array, jax.Array
 
 
 def draw(batch: Batch, state: State, logits_BV: jax.Array, routes_LB: jax.Array) -> tuple[State, Tape]:
-    """Draws a token for each running row and sees whether it ends the row."""
+    """Draws a token for each running row and sees whether it ends the row.
+
+    A row that has spent its budget of reasoning is given `</think>`, whose probability was 1 then.
+    """
     drawn = sample(logits_BV, batch.controls, state.step_B)
-    running_B = state.finish_B == RUNNING
-    step_B = state.step_B + running_B
-    stopped_B = (drawn.token_B[:, None] == batch.stop_ids_BS).any(axis=1)
-    ended_B = jnp.where(stopped_B, STOP, jnp.where(step_B >= batch.limit_B, LENGTH, RUNNING)).astype(jnp.int8)
-    state = state.replace(
-        token_B=jnp.where(running_B, drawn.token_B, state.token_B),
-        step_B=step_B,
-        finish_B=jnp.where(running_B, ended_B, state.finish_B),
+    forced_B = state.thinking_B & (state.spent_B2[:, 0] >= batch.budget_B2[:, 0])
+    token_B = jnp.where(forced_B, batch.think_B2[:, 1], drawn.token_B)
+    model_B = lax.cond(
+        forced_B.any(), lambda: logprob(logits_BV.astype(jnp.float32), token_B), lambda: drawn.logprob_model_B
     )
-    return state, Tape(drawn.token_B, drawn.logprob_model_B, drawn.logprob_sampling_B, routes_LB)
+    running_B = state.finish_B == RUNNING
+    new = _after(batch, state, token_B)
+    state = state.replace(**{
+        name: jnp.where(_like(running_B, value), value, getattr(state, name)) for name, value in new.items()
+    })
+    return state, Tape(token_B, model_B, jnp.where(forced_B, 0, drawn.logprob_sampling_B), routes_LB)
+
+
+def _after(batch: Batch, state: State, token_B: jax.Array) -> dict[str, jax.Array]:
+    """Where rows stand after a token."""
+    step_B = state.step_B + 1
+    opens_B, closes_B = (token_B == batch.think_B2[:, side] for side in (0, 1))
+    thinking_B = (state.thinking_B | opens_B) & ~closes_B
+    of_reasoning_B = state.thinking_B & ~closes_B
+    counted_B2 = jnp.stack([of_reasoning_B, ~of_reasoning_B], axis=1) & ~(opens_B | closes_B)[:, None]
+    spent_B2 = state.spent_B2 + counted_B2
+
+    spent_thinking_B, spent_answer_B = (spent_B2[:, side] >= batch.budget_B2[:, side] for side in (0, 1))
+    nothing_follows_B = batch.budget_B2[:, 1] == 0
+    stopped_B = (token_B[:, None] == batch.stop_ids_BS).any(axis=1) | (closes_B & nothing_follows_B)
+    spent_B = jnp.where(thinking_B, spent_thinking_B & nothing_follows_B, spent_answer_B)
+    ended_B = jnp.where(stopped_B, STOP, jnp.where(spent_B | (step_B >= batch.limit_B), LENGTH, RUNNING))
+    return {
+        "token_B": token_B,
+        "step_B": step_B,
+        "finish_B": ended_B.astype(jnp.int8),
+        "thinking_B": thinking_B,
+        "spent_B2": spent_B2,
+    }
+
+
+def _like(mask_B: jax.Array, x: jax.Array) -> jax.Array:
+    return mask_B.reshape(-1, *[1] * (x.ndim - 1))
+
+
+def fetch(tape: Tape) -> list[np.ndarray]:
+    """What `answers.Answer.take` takes a row of."""
+    fields = (tape.token_BN, tape.logprob_model_BN, tape.logprob_sampling_BN, tape.routes_LBN)
+    return [np.asarray(field) for field in fields]
 
 
 def stop_rows(state: State, stopped_B: jax.Array) -> State:
@@ -223,13 +280,13 @@ def run_prefill(model, variables, batch, tokens_BT, count_B, cache, capacity: in
 
 
 @functools.partial(jax.jit, static_argnames=("model", "columns"), donate_argnames=("state",))
-def run_decode(model, variables, batch, state, stopped_B, steps, columns: int):
+def run_decode(model, variables, batch, state, stopped_B, steps, columns: int, fewest=1):
     """`decode` as a program of its own. The state is used up: its cache is written in place.
 
     `stopped_B` has the rows that the host has ended, whose answer holds a stop string.
     """
     state = stop_rows(state, stopped_B)
-    return decode(model, variables, batch, state, steps, columns)
+    return decode(model, variables, batch, state, steps, columns, fewest)
 
 
 @functools.partial(jax.jit, static_argnames=("model", "capacity"))

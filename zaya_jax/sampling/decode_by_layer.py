@@ -41,8 +41,9 @@ def run_decode(
     stopped_B: np.ndarray,
     steps: int,
     columns: int,
+    fewest: int = 1,
 ) -> tuple[State, Tape]:
-    """See `decode.run_decode`. The tape has as many columns as steps were taken."""
+    """See `decode.run_decode`; at least one step is taken. The tape has as many columns as steps were."""
     del columns
     cache, state = state.cache, _stop_rows(state.replace(cache=None), stopped_B)
     tape = []
@@ -51,7 +52,7 @@ def run_decode(
         cache = out.cache
         state, column = _draw(batch, state, out.logits, out.routes_LBT)
         tape.append(jax.device_get(column))
-        if not (np.asarray(state.finish_B) == RUNNING).any():
+        if (np.asarray(state.finish_B) == RUNNING).sum() < fewest:
             break
     return state.replace(cache=cache), jax.tree.map(lambda *column: np.stack(column, axis=-1), *tape)
 

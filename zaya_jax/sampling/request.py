@@ -54,9 +54,17 @@ class Request:
         tokens: the prompt's ids, any sequence or array of integers; kept as a tuple.
         seed: 0 to 2^32 - 1. Step t of the answer uses noise of (seed, t) alone.
         sampling: how tokens are drawn.
-        max_new_tokens: the answer's longest length.
+        max_new_tokens: the answer's longest length, reasoning and marks included.
         stop_ids: ids that end the answer; the one that does is its last token.
         stop_strings: texts that end the answer; they need a tokenizer.
+        think_ids: the ids of `<think>` and `</think>`; a budget needs them. Reasoning is what is drawn while the last
+            mark, the prompt's included, is `<think>`.
+        thinking_budget: most tokens of reasoning, marks not counted. Where they are spent, `</think>` is forced, or
+            the answer ends if its `answer_budget` is 0. None is no limit.
+        answer_budget: most tokens that are not reasoning, marks not counted. With 0 the answer ends at `</think>`.
+            None is no limit.
+        prefix: how many of the first tokens other requests share: the engine reads them apart from the rest, and once
+            (`engine.Engine`).
 
     Raises:
         UserError: a value is out of its range, naming the request.
@@ -69,6 +77,10 @@ class Request:
     max_new_tokens: int = 256
     stop_ids: tuple[int, ...] = ()
     stop_strings: tuple[str, ...] = ()
+    think_ids: tuple[int, int] | None = None
+    thinking_budget: int | None = None
+    answer_budget: int | None = None
+    prefix: int = 0
 
     def __post_init__(self):
         where = f"request {self.id}"
@@ -82,6 +94,27 @@ class Request:
         texts = not isinstance(given, str) and all(isinstance(text, str) and text for text in given)
         _check("stop_strings", texts, "non-empty strings", given, where)
         set_field(self, "stop_strings", tuple(given))
+        self._check_thinking(where)
+        inside = _is_integer(self.prefix) and 0 <= self.prefix <= len(self.tokens)
+        _check("prefix", inside, f"0 to {len(self.tokens)}, the prompt's length", self.prefix, where)
+
+    def _check_thinking(self, where: str) -> None:
+        for name in ("thinking_budget", "answer_budget"):
+            budget = getattr(self, name)
+            _check(name, budget is None or (_is_integer(budget) and budget >= 0), "a count, or None", budget, where)
+        if self.think_ids is not None:
+            object.__setattr__(self, "think_ids", integers(self.think_ids, f"{where}, think_ids"))
+            two = len(self.think_ids) == 2 and self.think_ids[0] != self.think_ids[1]
+            _check("think_ids", two, "two different ids, or None", self.think_ids, where)
+        elif self.thinking_budget is not None or self.answer_budget is not None:
+            fix = "give think_ids, the model's ids of <think> and </think>"
+            raise mistake("a budget of reasoning needs the marks of reasoning", where=where, fix=fix)
+
+    @property
+    def in_thinking(self) -> bool:
+        """Whether the prompt ends inside a block of reasoning."""
+        marks = [token for token in self.tokens if token in (self.think_ids or ())]
+        return bool(marks) and marks[-1] == self.think_ids[0]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -95,7 +128,10 @@ class Completion:
         logprobs_sampling: float32 [N], under the distribution drawn from, after temperature and filters; 0 if greedy.
         routes_LT: int8 [L, P + N - 1], the class that each token the model has read took in each layer, the prompt's
             included. The last sampled token was never read: of `tokens` shifted by one, these are the inputs' routes.
-        finish_reason: "stop" (an id or a string) or "length".
+        finish_reason: "stop" (an id, a string, or `</think>` where nothing is to follow it) or "length".
+        versions_T: int32 [N], the version of the weights that drew each token (`Engine.update_weights`).
+        think_end: which of `tokens` is the `</think>` that ended the reasoning; -1 for none.
+        think_forced: whether that was forced by the budget rather than drawn.
         text: the answer decoded, without its stop id or what begins with a stop string; None without a tokenizer.
     """
 
@@ -105,6 +141,9 @@ class Completion:
     logprobs_sampling: np.ndarray
     routes_LT: np.ndarray
     finish_reason: FinishReason
+    versions_T: np.ndarray
+    think_end: int = -1
+    think_forced: bool = False
     text: str | None = None
 
 
@@ -168,6 +207,8 @@ def check_request(request: Request, config: ModelConfig) -> None:
     if count >= limit:
         what, found = "the prompt leaves no room in the context for an answer", f"{count} tokens"
         raise mistake(what, where=where, expected=f"at most {limit - 1} tokens", found=found, fix="shorten the prompt")
+    for token in request.think_ids or ():
+        check_ids(np.asarray([token]), config.vocab_size, f"{where}, think_ids")
     if count + request.max_new_tokens > limit:
         expected, found = f"at most {limit} tokens", f"{count} of the prompt + {request.max_new_tokens} new ones"
         fix = f"ask for at most {limit - count} (max_new_tokens), or shorten the prompt"

@@ -10,10 +10,10 @@ from zaya_jax.model import Zaya
 from zaya_jax.model.layout import Variables
 from zaya_jax.model.programs import one_per_layer
 from zaya_jax.sampling import decode, decode_by_layer
-from zaya_jax.sampling.decode import RUNNING, STOP, State, Tape, bucket
+from zaya_jax.sampling.answers import Answer
+from zaya_jax.sampling.decode import State, bucket
 from zaya_jax.sampling.memory import Mark, Memory, set_mark
-from zaya_jax.sampling.request import Completion, Delta, FinishReason, Request
-from zaya_jax.sampling.stopping import AnswerText
+from zaya_jax.sampling.request import Delta, Request
 from zaya_jax.text.tokenizer import Tokenizer
 
 FIRST_CAPACITY = 4096  # tokens a row; see `next_capacity`
@@ -92,7 +92,8 @@ class Run:
             columns=bucket(max(steps, 1)),
         )
         self._take_prompts(routes_LBT)
-        return self._take([np.concatenate(both, axis=-1) for both in zip(_fetch(first), _fetch(tape))], state)
+        columns = [np.concatenate(both, axis=-1) for both in zip(decode.fetch(first), decode.fetch(tape))]
+        return self._take(columns, state)
 
     def _begin(self) -> list[Delta]:
         """Reads the prompts, or what is new of them, and draws the first tokens."""
@@ -107,7 +108,7 @@ class Run:
         )
         self._mark = set_mark(state.cache, longest) if self._remember else None
         self._take_prompts(routes_LBT)
-        deltas = self._take(_fetch(first), state)
+        deltas = self._take(decode.fetch(first), state)
         self._state = state
         return deltas
 
@@ -124,7 +125,7 @@ class Run:
         state, tape = self._device.run_decode(
             self._model, self._variables, self._batch, state, stopped_B, steps, columns=bucket(chunk)
         )
-        deltas = self._take(_fetch(tape), state)
+        deltas = self._take(decode.fetch(tape), state)
         self._state = state
         return deltas
 
@@ -158,84 +159,3 @@ def next_capacity(needed: int, capacity: int, room: int) -> int:
 
 def _length(known: Memory | None) -> int:
     return len(known.tokens) if known else 0
-
-
-def _fetch(tape: Tape) -> list[np.ndarray]:
-    fields = (tape.token_BN, tape.logprob_model_BN, tape.logprob_sampling_BN, tape.routes_LBN)
-    return [np.asarray(field) for field in fields]
-
-
-class Answer:
-    """A request's answer as it grows.
-
-    Attributes:
-        index: the request's place in its batch.
-        drawn: every token that the device has drawn, those behind a stop string included.
-        completion: the answer once it has ended.
-    """
-
-    def __init__(self, index: int, request: Request, tokenizer: Tokenizer | None):
-        self.index, self.request = index, request
-        self.drawn: list[int] = []
-        self.completion: Completion | None = None
-        self._text = AnswerText(tokenizer, request.stop_strings) if tokenizer else None
-        self._routes: list[np.ndarray] = []
-        self._logprobs: tuple[list[float], list[float]] = ([], [])
-
-    def take_prompt(self, routes: list[np.ndarray]) -> None:
-        """Takes the prompt's routes, [L, t] each, one behind the other."""
-        self._routes = routes
-
-    def take(self, token_N, logprob_model_N, logprob_sampling_N, routes_LN, *, step: int, finish: int) -> Delta:
-        """Takes a row of a tape, which begins behind the tokens drawn before and ends at the `step`-th."""
-        start = len(self.drawn)
-        new = slice(0, step - start)
-        # A column has the routes of the token before its own; that of the very first column is in the prompt.
-        self._routes.append(routes_LN[:, new] if start else routes_LN[:, 1 : new.stop])
-        self.drawn += token_N[new].tolist()
-        self._logprobs[0].extend(logprob_model_N[new].tolist())
-        self._logprobs[1].extend(logprob_sampling_N[new].tolist())
-        cut = self._read(start, finish)
-        if cut is not None:
-            self.completion = self._complete(cut, "stop")
-        elif finish != RUNNING:
-            self.completion = self._complete(step, "stop" if finish == STOP else "length")
-        return self._delta(start)
-
-    def routes(self, length: int) -> np.ndarray:
-        """The routes of the first `length` tokens that the model has read, [L, length]."""
-        return np.concatenate(self._routes, axis=1)[:, :length]
-
-    def _read(self, start: int, finish: int) -> int | None:
-        """Decodes the new tokens; if a stop string ends the answer, returns how many tokens it has."""
-        if self._text is None:
-            return None
-        for index, token in enumerate(self.drawn[start:], start):
-            if token not in self.request.stop_ids and self._text.push(token):
-                return index + 1
-        return len(self.drawn) if finish != RUNNING and self._text.flush() else None
-
-    def _complete(self, end: int, reason: FinishReason) -> Completion:
-        model, sampling = (np.array(values[:end], np.float32) for values in self._logprobs)
-        return Completion(
-            id=self.request.id,
-            tokens=np.array(self.drawn[:end], np.int32),
-            logprobs_model=model,
-            logprobs_sampling=sampling,
-            routes_LT=self.routes(len(self.request.tokens) + end - 1),
-            finish_reason=reason,
-            text=self._text.text if self._text else None,
-        )
-
-    def _delta(self, start: int) -> Delta:
-        end = len(self.completion.tokens) if self.completion else len(self.drawn)
-        model, sampling = (np.array(values[start:end], np.float32) for values in self._logprobs)
-        return Delta(
-            id=self.request.id,
-            index=self.index,
-            tokens=np.array(self.drawn[start:end], np.int32),
-            logprobs_model=model,
-            logprobs_sampling=sampling,
-            text=self._text.release(final=self.completion is not None) if self._text else "",
-            completion=self.completion,
-        )
