@@ -1,13 +1,13 @@
-"""Budgets of reasoning: the device's bookkeeping against a plain reading of the rules, for any tokens a model may draw."""
+"""Budgets of reasoning: the device's bookkeeping against a plain reading of the rules."""
 
 import jax
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.sampling.rules import rules
 from zaya_jax.sampling import decode
 from zaya_jax.sampling.answers import thinking_end
-from zaya_jax.sampling.decode import LENGTH, RUNNING, STOP
 from zaya_jax.sampling.request import Request, Sampling
 
 START, END, EOS, WORDS, V = 1, 2, 3, (4, 5), 6
@@ -20,30 +20,8 @@ cases = st.tuples(
     budgets,
     budgets,
     st.integers(1, STEPS),
+    st.booleans(),
 )
-
-
-def rules(wanted, opened, thinking_budget, answer_budget, limit):
-    """What is drawn if the model wants these tokens, and why it ends."""
-    drawn, thinking, thought, answered = [], opened, 0, 0
-    for want in wanted:
-        token = END if thinking and thinking_budget is not None and thought >= thinking_budget else want
-        drawn.append(token)
-        if token == EOS or (token == END and answer_budget == 0):
-            return drawn, STOP
-        if token == START:
-            thinking = True
-        elif token == END:
-            thinking = False
-        elif thinking:
-            thought += 1
-        else:
-            answered += 1
-        thoughts_spent = thinking_budget is not None and thought >= thinking_budget and answer_budget == 0
-        answers_spent = answer_budget is not None and answered >= answer_budget
-        if (thinking and thoughts_spent) or (not thinking and answers_spent) or len(drawn) >= limit:
-            return drawn, LENGTH
-    return drawn, RUNNING
 
 
 @jax.jit
@@ -71,13 +49,14 @@ def test_the_device_keeps_the_rules(rows):
             stop_ids=(EOS,),
             think_ids=(START, END),
             thinking_budget=thinking_budget,
+            force_end=force,
             answer_budget=answer_budget,
         )
-        for _, opened, thinking_budget, answer_budget, limit in rows
+        for _, opened, thinking_budget, answer_budget, limit, force in rows
     ]
     state, columns = drive(decode.make_batch(requests), np.array([row[0] for row in rows], np.int32))
     for b, row in enumerate(rows):
-        drawn, finish = rules(*row)
+        drawn, finish = rules(requests[b], row[0])
         assert int(state.finish_B[b]) == finish
         assert int(state.step_B[b]) == len(drawn)
         assert [int(column[b]) for column in columns[: len(drawn)]] == drawn

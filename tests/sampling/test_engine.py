@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from tests.sampling.models import CONFIG, prompt, replay, tiny, tokenizer
+from tests.sampling.models import prompt, replay, tiny, tokenizer
 from zaya_jax.errors import UserError
 from zaya_jax.sampling.engine import Engine
 from zaya_jax.sampling.request import Request, Sampling

@@ -19,12 +19,14 @@ class Answer:
         index: the request's place in its batch.
         drawn: every token that the device has drawn, those behind a stop string included.
         completion: the answer once it has ended.
+        known_tokens: of the prompt, what did not have to be read.
     """
 
     def __init__(self, index: int, request: Request, tokenizer: Tokenizer | None):
         self.index, self.request = index, request
         self.drawn: list[int] = []
         self.completion: Completion | None = None
+        self.known_tokens = 0
         self._text = AnswerText(tokenizer, request.stop_strings) if tokenizer else None
         self._routes: list[np.ndarray] = []
         self._logprobs: tuple[list[float], list[float]] = ([], [])
@@ -79,6 +81,7 @@ class Answer:
             versions_T=np.array(self._versions[:end], np.int32),
             think_end=think_end,
             think_forced=think_forced,
+            known_tokens=self.known_tokens,
             text=self._text.text if self._text else None,
         )
 
@@ -105,7 +108,7 @@ def thinking_end(request: Request, tokens: Sequence[int]) -> tuple[int, bool]:
             thinking = True
         elif token == end_id:
             if thinking:
-                end, forced = index, spent == request.thinking_budget
+                end, forced = index, request.force_end and spent == request.thinking_budget
             thinking = False
         else:
             spent += thinking

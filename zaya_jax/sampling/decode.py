@@ -38,6 +38,7 @@ class Batch:
         stop_ids_BS: int32, ids that end a row; -1 where a row has fewer.
         think_B2: int32, the ids of `<think>` and `</think>`; -1 where a row has none.
         budget_B2: int32, the most tokens of reasoning and of the rest.
+        force_B: bool, whether a spent budget of reasoning forces its end; else it ends the row.
         thinking_B: bool, whether the prompt ends inside a block of reasoning.
     """
 
@@ -46,6 +47,7 @@ class Batch:
     stop_ids_BS: jax.Array
     think_B2: jax.Array
     budget_B2: jax.Array
+    force_B: jax.Array
     thinking_B: jax.Array
 
 
@@ -108,6 +110,7 @@ def make_batch(requests: Sequence[Request]) -> Batch:
         stop_ids_BS=stop_ids_BS,
         think_B2=np.array([request.think_ids or (-1, -1) for request in requests], np.int32),
         budget_B2=np.array([[_NO_LIMIT if b is None else b for b in pair] for pair in budgets], np.int32),
+        force_B=np.array([request.force_end and request.answer_budget != 0 for request in requests], bool),
         thinking_B=np.array([request.in_thinking for request in requests], bool),
     )
 
@@ -203,19 +206,19 @@ def step_inputs(state: State, length_B: jax.Array) -> tuple[jax.Array, jax.Array
 def draw(batch: Batch, state: State, logits_BV: jax.Array, routes_LB: jax.Array) -> tuple[State, Tape]:
     """Draws a token for each running row and sees whether it ends the row.
 
-    A row that has spent its budget of reasoning is given `</think>`, whose probability was 1 then.
+    A row that has spent its budget of reasoning may be given `</think>`, whose probability was 1 then.
     """
     drawn = sample(logits_BV, batch.controls, state.step_B)
-    forced_B = state.thinking_B & (state.spent_B2[:, 0] >= batch.budget_B2[:, 0])
+    forced_B = state.thinking_B & (state.spent_B2[:, 0] >= batch.budget_B2[:, 0]) & batch.force_B
     token_B = jnp.where(forced_B, batch.think_B2[:, 1], drawn.token_B)
     model_B = lax.cond(
         forced_B.any(), lambda: logprob(logits_BV.astype(jnp.float32), token_B), lambda: drawn.logprob_model_B
     )
     running_B = state.finish_B == RUNNING
     new = _after(batch, state, token_B)
-    state = state.replace(**{
-        name: jnp.where(_like(running_B, value), value, getattr(state, name)) for name, value in new.items()
-    })
+    state = state.replace(
+        **{name: jnp.where(_like(running_B, value), value, getattr(state, name)) for name, value in new.items()}
+    )
     return state, Tape(token_B, model_B, jnp.where(forced_B, 0, drawn.logprob_sampling_B), routes_LB)
 
 
@@ -229,9 +232,9 @@ def _after(batch: Batch, state: State, token_B: jax.Array) -> dict[str, jax.Arra
     spent_B2 = state.spent_B2 + counted_B2
 
     spent_thinking_B, spent_answer_B = (spent_B2[:, side] >= batch.budget_B2[:, side] for side in (0, 1))
-    nothing_follows_B = batch.budget_B2[:, 1] == 0
-    stopped_B = (token_B[:, None] == batch.stop_ids_BS).any(axis=1) | (closes_B & nothing_follows_B)
-    spent_B = jnp.where(thinking_B, spent_thinking_B & nothing_follows_B, spent_answer_B)
+    closed_B = closes_B & (batch.budget_B2[:, 1] == 0)
+    stopped_B = (token_B[:, None] == batch.stop_ids_BS).any(axis=1) | closed_B
+    spent_B = jnp.where(thinking_B, spent_thinking_B & ~batch.force_B, spent_answer_B)
     ended_B = jnp.where(stopped_B, STOP, jnp.where(spent_B | (step_B >= batch.limit_B), LENGTH, RUNNING))
     return {
         "token_B": token_B,

@@ -262,6 +262,7 @@ class Engine:
                 cache = device.run_put(self._model, self._state.cache, where, np.array([start], np.int32), node.piece)
                 self._state = self._state.replace(cache=cache)
                 self.stats.known_tokens += stop - start
+                row.answer.known_tokens += stop - start
                 deltas += self._got(slot, row, node)
         return deltas
 

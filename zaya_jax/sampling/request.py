@@ -59,8 +59,9 @@ class Request:
         stop_strings: texts that end the answer; they need a tokenizer.
         think_ids: the ids of `<think>` and `</think>`; a budget needs them. Reasoning is what is drawn while the last
             mark, the prompt's included, is `<think>`.
-        thinking_budget: most tokens of reasoning, marks not counted. Where they are spent, `</think>` is forced, or
-            the answer ends if its `answer_budget` is 0. None is no limit.
+        thinking_budget: most tokens of reasoning, marks not counted; None is no limit.
+        force_end: whether `</think>` is forced where they are spent, so that an answer follows. If not, or if the
+            `answer_budget` is 0, all ends there.
         answer_budget: most tokens that are not reasoning, marks not counted. With 0 the answer ends at `</think>`.
             None is no limit.
         prefix: how many of the first tokens other requests share: the engine reads them apart from the rest, and once
@@ -79,6 +80,7 @@ class Request:
     stop_strings: tuple[str, ...] = ()
     think_ids: tuple[int, int] | None = None
     thinking_budget: int | None = None
+    force_end: bool = True
     answer_budget: int | None = None
     prefix: int = 0
 
@@ -132,6 +134,7 @@ class Completion:
         versions_T: int32 [N], the version of the weights that drew each token (`Engine.update_weights`).
         think_end: which of `tokens` is the `</think>` that ended the reasoning; -1 for none.
         think_forced: whether that was forced by the budget rather than drawn.
+        known_tokens: how many tokens of the prompt did not have to be read, as others had begun alike.
         text: the answer decoded, without its stop id or what begins with a stop string; None without a tokenizer.
     """
 
@@ -144,6 +147,7 @@ class Completion:
     versions_T: np.ndarray
     think_end: int = -1
     think_forced: bool = False
+    known_tokens: int = 0
     text: str | None = None
 
 
