@@ -142,9 +142,9 @@ def _parents(settings: Settings, question: str, round: int, index: int) -> tuple
     return (index, *rng.choice(others, settings.c - 1, replace=False).tolist()) if settings.c > 1 else (index,)
 
 
-def candidate_seed(settings: Settings, question: str, round: int, index: int, probe: bool = False) -> int:
+def candidate_seed(seed: int, question: str, round: int, index: int, probe: bool = False) -> int:
     """The seed of a candidate's noise, which depends on what names it and on nothing else."""
-    words = [settings.seed, *_digest(question), 2 + probe, round, index]
+    words = [seed, *_digest(question), 2 + probe, round, index]
     return int(np.random.SeedSequence(words).generate_state(1, np.uint32)[0])
 
 
@@ -274,7 +274,7 @@ class Search:
             candidate.request,
             id=f"{candidate.request.id}/probe",
             tokens=(*candidate.request.tokens, *drawn),
-            seed=candidate_seed(s, self.question.id, candidate.round, candidate.index, probe=True),
+            seed=candidate_seed(s.seed, self.question.id, candidate.round, candidate.index, probe=True),
             max_new_tokens=s.answer_budget,
             thinking_budget=0,
             force_end=True,
@@ -300,7 +300,7 @@ def make_request(question: Question, settings: Settings, round: int, index: int,
     return Request(
         id=f"{question.id}/{round}/{index}",
         tokens=tokens,
-        seed=candidate_seed(settings, question.id, round, index),
+        seed=candidate_seed(settings.seed, question.id, round, index),
         sampling=settings.sampling,
         max_new_tokens=most_new_tokens(question, settings, round),
         stop_ids=question.stop_ids,

@@ -83,7 +83,7 @@ def bill(search: Search) -> list[Bill]:
 
 
 def _bill(search: Search, round: int) -> Bill:
-    candidates, before = search.population(round), search.population(round - 1)
+    candidates = search.population(round)
     probes = [candidate.probe for candidate in candidates if candidate.probe is not None]
     read = sum(len(c.request.tokens) for c in candidates)
     reused = sum(c.completion.known_tokens for c in candidates)
@@ -92,6 +92,6 @@ def _bill(search: Search, round: int) -> Bill:
         generated=sum(len(c.completion.tokens) for c in candidates),
         prefilled=read - reused,
         reused=reused,
-        carried=sum(len(before[parent].carried) for c in candidates for parent in c.parents),
+        carried=sum(len(search.candidates[round - 1, parent].carried) for c in candidates for parent in c.parents),
         probed=sum(len(probe.tokens) for probe in probes),
     )
