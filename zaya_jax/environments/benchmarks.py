@@ -26,9 +26,7 @@ EMPTY = "empty"  # there is nothing behind it
 NO_ANSWER = "no answer"  # nothing in the form that was asked for
 
 
-def read_benchmark(
-    path: pathlib.Path | str, seed: int = 0, prompts: pathlib.Path | str | None = None
-) -> list[Problem]:
+def read_benchmark(path: pathlib.Path | str, seed: int = 0, prompts: pathlib.Path | str | None = None) -> list[Problem]:
     """Reads a benchmark file (docs/benchmarks.md).
 
     Args:

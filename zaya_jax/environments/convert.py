@@ -220,7 +220,9 @@ FORMS: dict[str, tuple[tuple[str, ...], Callable[[Sequence[tuple[str, Row]]], li
 def _need(row: Row, columns: Sequence[str], where: str) -> None:
     for column in columns:
         if row.get(column) is None:
-            raise mistake(f"no {column!r}", where=where, expected=f"columns {', '.join(columns)}", found=sorted(row)[:12])
+            raise mistake(
+                f"no {column!r}", where=where, expected=f"columns {', '.join(columns)}", found=sorted(row)[:12]
+            )
 
 
 def _within(row: Row, since: str | None, until: str | None) -> bool:

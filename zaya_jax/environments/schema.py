@@ -94,9 +94,7 @@ def unpack_tests(packed: str, where: str) -> Any:
 def _check_version(row: Mapping[str, Any], where: str) -> None:
     version = row.get("schema", VERSION)
     if type(version) is not int or version != VERSION:
-        raise mistake(
-            "unknown schema", where=where, expected=f'"schema": {VERSION}, or none', found=repr(version)[:40]
-        )
+        raise mistake("unknown schema", where=where, expected=f'"schema": {VERSION}, or none', found=repr(version)[:40])
 
 
 def _integer(row: Mapping[str, Any], where: str) -> dict[str, Any]:
