@@ -144,7 +144,8 @@ def _livecodebench_row(row: Row, where: str) -> dict[str, Any]:
     source = " ".join(str(row[key]) for key in ("platform", "difficulty") if row.get(key))
     return _plain({
         "id": str(row["question_id"]), "problem": row["question_content"], "kind": "code", "tests": made,
-        "starter_code": row.get("starter_code") or None, "date": str(row["contest_date"])[:10], "source": source or None,
+        "starter_code": row.get("starter_code") or None, "date": str(row["contest_date"])[:10],
+        "source": source or None,
     })  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""What a row of a benchmark file looks like: version 1 of the schema, and its checks (docs/benchmarks.md shows examples).
+"""What a row of a benchmark file looks like: version 1 of the schema, and its checks (examples: docs/benchmarks.md).
 
     every kind    {"id": "...", "problem": "...", "kind": "...", "source"?: "...", "date"?: "YYYY-MM-DD", "schema"?: 1}
     integer       "answer": 70, or "70"

@@ -83,7 +83,7 @@ def grade(problems: Sequence[Problem], samples: Sequence[Sample], workers: int =
 
 
 def grades_path(samples: pathlib.Path | str) -> pathlib.Path:
-    """Where the grades of a samples file are: `grades.jsonl` beside `samples.jsonl`, `NAME.grades.jsonl` beside others."""
+    """Where the grades of a samples file are: `grades.jsonl` beside `samples.jsonl`, else `NAME.grades.jsonl`."""
     path = pathlib.Path(samples)
     return path.with_name(FILE if path.name == "samples.jsonl" else f"{path.stem}.{FILE}")
 
@@ -143,7 +143,7 @@ def _verified(
 
 
 def _clusters(problems: Mapping[str, Problem], samples: Sequence[Sample], answers: Sequence[str | None]):
-    """A number of a class for each sample, equal for equivalent answers to one problem; None for those without a vote."""
+    """The class of each sample's answer, equal for equivalent answers to one problem; None for those without a vote."""
     places = collections.defaultdict(list)
     for place, (sample, answer) in enumerate(zip(samples, answers)):
         if answer is not None and problems[sample.problem].hidden["kind"] in CLUSTERED:

@@ -43,7 +43,7 @@ def maj_at_k(clusters: Sequence[int | None], correct: Sequence[bool], k: int) ->
     for cluster, size in sizes.items():
         shares[size] += right[cluster] / size
     chances = {size: _wins(size, sizes, n, k) for size, share in shares.items() if share}
-    return sum(shares[size] * chance for size, chance in chances.items())
+    return float(sum(shares[size] * chance for size, chance in chances.items()))
 
 
 def _wins(size: int, sizes: collections.Counter, n: int, k: int) -> float:

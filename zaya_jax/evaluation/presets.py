@@ -1,8 +1,8 @@
 """What the ZAYA1-8B report measured, how it sampled, and what it found: data, for `--preset=report` and tables.
 
-Sources: the technical report, arXiv 2605.05365 (Table VII: sampling and benchmarks; Tables XII, XIII: test-time compute),
-and the model card Zyphra/ZAYA1-8B where it says something else. All scores are per cent. How many tokens a reply may have
-is disclosed for no benchmark. Our prompts are not the report's, which are not published.
+Sources: the technical report, arXiv 2605.05365 (Table VII: sampling and benchmarks; Table IX: before RL; Tables XII and
+XIII: test-time compute), and the model card Zyphra/ZAYA1-8B where it says something else. All scores are per cent. How
+many tokens a reply may have is disclosed for no benchmark. Our prompts are not the report's, which are not published.
 """
 
 from __future__ import annotations

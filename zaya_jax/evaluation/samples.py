@@ -1,6 +1,7 @@
 """The samples file: what a model answered, one JSON object a line, appended and never rewritten.
 
-    {"benchmark", "problem", "index", "method", "seed", "response", "finish_reason", "generated", "answer_tokens", "meta"}
+    {"benchmark", "problem", "index", "method", "seed", "response", "finish_reason", "generated", "answer_tokens",
+     "meta"}
 
 A sampler that is killed leaves whole lines and perhaps one that is cut off, which is dropped when the file is read and
 taken out when it is written to again. Grades stand in a file beside it (`zaya_jax.evaluation.grades`), so that they can

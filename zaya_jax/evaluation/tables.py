@@ -1,4 +1,4 @@
-"""Scores and comparisons as tables: for a terminal, as Markdown, and as the cells of a page. All scores are per cent."""
+"""Scores and comparisons as tables: for a terminal, as Markdown, as the cells of a page. All scores are per cent."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def percent(share: float | None) -> str:
 def signed(value: float) -> str:
     """A difference with its sign; 0.0 has none."""
     rounded = round(value, 1) + 0.0
-    return f"{rounded:+.1f}".replace("-", "−") if rounded else "0.0"  # noqa: RUF001
+    return f"{rounded:+.1f}".replace("-", "−") if rounded else "0.0"
 
 
 def _score_row(one: Score, runs: bool) -> tuple[str, ...]:
