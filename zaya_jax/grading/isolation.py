@@ -114,7 +114,7 @@ def command(name: Isolation, config: int, status: int, limits: Limits, uid: int 
         user = ["--unshare-user", "--uid", "65534", "--gid", "65534"]
     return [
         *("bwrap", "--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts", "--unshare-cgroup-try"),
-        *("--die-with-parent", "--hostname", "sandbox", "--json-status-fd", str(status), *user),
+        *("--die-with-parent", "--as-pid-1", "--hostname", "sandbox", "--json-status-fd", str(status), *user),
         *memory, "/tmp",  # before the rest, which may lie below it
         *(word for link, target in links.items() for word in ("--symlink", target, link)),
         *(word for path in above for word in ("--perms", "0755", "--dir", path)),

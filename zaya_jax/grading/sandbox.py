@@ -176,25 +176,36 @@ class Child:
                 self.reports += report
 
     def end(self) -> None:
-        """Kills what still runs, and returns when every process of the namespace is gone."""
+        """Kills what still runs, and returns when every process of the sandbox is gone."""
         self.read_status()
-        watched = self._open(self.first)
-        if self.process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):  # not reaped yet: the group is ours for sure
-                os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait()
-        if watched is not None:
-            # A namespace's first process is told dead only after all others are.
-            try:
-                if not select.select([watched], [], [], _GONE_WITHIN)[0]:
-                    raise SandboxBroken(f"process {self.first} of a sandbox does not end")
-            finally:
-                os.close(watched)
+        if self.process.returncode is not None:
+            return
+        # Not our child but the first process inside, with which all others go: our child then takes leave of it, and
+        # leaves no zombie to an init that, in a container, may collect none.
+        if self._kill_first():
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(_GONE_WITHIN)
+                return
+        os.killpg(self.process.pid, signal.SIGKILL)  # not waited for yet: the group is ours for sure
+        self.process.wait()
 
-    def _open(self, pid: int | None) -> int | None:
-        with contextlib.suppress(ProcessLookupError):
-            return os.pidfd_open(pid) if pid else None
-        return None
+    def _kill_first(self) -> bool:
+        if not self.first:
+            return False
+        try:
+            descriptor = os.pidfd_open(self.first)
+        except ProcessLookupError:
+            return True
+        try:
+            # The number may belong to somebody else by now; our child has no other child than the one we mean.
+            parent = Path(f"/proc/{self.first}/stat").read_text().rpartition(")")[2].split()[1]
+            if int(parent) == self.process.pid:
+                signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+        except (ProcessLookupError, FileNotFoundError):
+            pass
+        finally:
+            os.close(descriptor)
+        return True
 
     def memory(self) -> int:
         """Bytes of memory that the processes inside have for their own."""

@@ -37,7 +37,7 @@ def main() -> None:
     if config["isolation"] == "unshare":
         enter_namespaces(config)
     give_up_privileges(config["uid"])
-    if config["isolation"] == "unshare":
+    if config["isolation"] != "none":
         stay_as_first_process()
     become(config)
 
