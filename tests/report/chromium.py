@@ -94,8 +94,8 @@ class Chromium:
         """Moves the pointer to the middle of an element, and clicks there."""
         find = f"document.querySelector({json.dumps(selector)})"
         self.ask(f"{find}.scrollIntoView({{block: 'nearest', inline: 'nearest'}})")
-        box = self.ask(f"(({{x, y, width, height}}) => [x + width / 2, y + height / 2])({find}.getBoundingClientRect())")
-        place = {"x": box[0], "y": box[1]}
+        box = self.ask(f"{find}.getBoundingClientRect().toJSON()")
+        place = {"x": box["x"] + box["width"] / 2, "y": box["y"] + box["height"] / 2}
         self.call("Input.dispatchMouseEvent", type="mouseMoved", **place)
         if click:
             for kind in ("mousePressed", "mouseReleased"):

@@ -1,6 +1,6 @@
 """A run of Markovian RSA to look at: a problem whose answers converge, one that stays split, one still worked on.
 
-    python -m tests.report.rsa_example page.html
+python -m tests.report.rsa_example page.html
 """
 
 import json
@@ -19,7 +19,7 @@ SQUARE = (
     "Find the sum of all positive integers $n$ such that $n^2 + 85n + 2017$ is a perfect square.\n\n"
     "Give the final answer in \\boxed{}."
 )
-TRIANGLE = "How many non-congruent triangles with integer sides have perimeter 2026? Give the final answer in \\boxed{}."
+TRIANGLE = "How many triangles with integer sides have perimeter 2026? Give the final answer in \\boxed{}."
 # What round 0, 1 and 2 answer; None: the thinking budget ends first, and nothing is extracted.
 ANSWERS = {
     "hmmt-square": [
@@ -42,14 +42,14 @@ OPENING = (
     "That factors as (2m - 2n - 85)(2m + 2n + 85) = 843.\n\n"
 )
 STEPS = {
-    "195": "843 = 3 * 281, so the pairs are (1, 843) and (3, 281).\nFirst: 2(2n + 85) = 842, n = 168. Second: 2(2n + 85) "
-    "= 278, n = 27.\nCheck n = 27: 729 + 2295 + 2017 = 5041 = 71^2. Check n = 168: 28224 + 14280 + 2017 = 44521 = 211^2. "
-    "Both work. The sum is 168 + 27 = 195.",
+    "195": "843 = 3 * 281, so the pairs are (1, 843) and (3, 281).\nFirst: 2(2n + 85) = 842, n = 168. Second: "
+    "2(2n + 85) = 278, n = 27.\nCheck n = 27: 729 + 2295 + 2017 = 5041 = 71^2. Check n = 168: 28224 + 14280 + 2017 = "
+    "44521 = 211^2. Both work. The sum is 168 + 27 = 195.",
     "168": "Is 843 prime? It is odd and does not end in 5, so only the pair (1, 843) is left.\n2(2n + 85) = 842, "
     "n = 168. Check: 28224 + 14280 + 2017 = 44521 = 211^2. So the only n is 168.",
     "27": "Take 3 * 281: 2(2n + 85) = 278, n = 27 and m = 71. The other pair makes n too large, I think. So n = 27.",
     "253": "One pair: (1, 843). 2n + 85 = 421, hence n = 168 ... and I add the 85 back: 168 + 85 = 253.",
-    None: "Let me try small n one by one. n = 1: 2103, not a square. n = 2: 2191, no. n = 3: 2281, no. n = 4: 2373, no.",
+    None: "Let me try small n one by one. n = 1: 2103, not a square. n = 2: 2191, no. n = 3: 2281, no. n = 4: 2373.",
 }
 
 
@@ -88,10 +88,11 @@ def _candidate(rng: random.Random, name: str, number: int, index: int, answer: s
 
 def _thinking(rng: random.Random, name: str, parents: list[int], answer: str | None) -> str:
     read = f"There are {len(parents)} attempts. They do not agree, so I check each step again.\n\n" if parents else ""
-    body = OPENING + STEPS.get(answer, "") if name == "hmmt-square" else f"Counting by the longest side gives {answer}.\n"
-    doubts = ["Wait, let me double-check the discriminant.", "Let me verify with a small case.", "Hmm, is m even or odd?"]
-    asides = "\n".join(f"{rng.choice(doubts)} 4 * 2017 = 8068 and 85^2 = 7225; the difference is 843." for _ in range(9))
-    return f"{read}{asides}\n\n{body}"
+    if name != "hmmt-square":
+        return f"{read}Counting by the longest side, I get {answer or 'nothing that I trust yet'}.\n"
+    doubts = ["Wait, let me double-check that.", "Let me verify with a small case.", "Hmm, is m even or odd?"]
+    asides = (f"{rng.choice(doubts)} 4 * 2017 = 8068 and 85^2 = 7225, which leaves 843.\n" for _ in range(9))
+    return f"{read}{''.join(asides)}\n{OPENING}{STEPS[answer]}"
 
 
 def _problem(name: str, candidates: list[dict]) -> dict:

@@ -51,7 +51,8 @@
 
   const cardOf = (node) => node?.closest?.("details.candidate") ?? null;
   const opened = () => document.querySelector(".problem[open] details.candidate[open]");
-  const settle = () => light(cardOf(document.activeElement) ?? opened());
+  // An opened card keeps the light; otherwise the last that was pointed at or focused has it.
+  const settle = (card) => light(opened() ?? card ?? cardOf(document.activeElement));
 
   function open(card) {
     card.closest(".problem").open = true;
@@ -130,8 +131,8 @@
 
   try {
     const shut = [];
-    document.addEventListener("pointerover", (event) => { if (cardOf(event.target)) light(cardOf(event.target)); else settle(); });
-    document.addEventListener("focusin", settle);
+    document.addEventListener("pointerover", (event) => settle(cardOf(event.target)));
+    document.addEventListener("focusin", (event) => settle(cardOf(event.target)));
     document.addEventListener("focusout", () => setTimeout(settle));
     document.addEventListener("keydown", press);
     document.addEventListener("click", click);

@@ -17,7 +17,7 @@ from zaya_jax.report import html
 from zaya_jax.report.axes import short
 from zaya_jax.report.candidates_graph import NONE, chip, color, draw, judged, whole
 from zaya_jax.report.candidates_run import SPENT, Problem, Record, arrange, letter, mean, read_run, spent
-from zaya_jax.report.candidates_text import find_limit, isolated, readable, trace
+from zaya_jax.report.candidates_text import find_limit, isolated, readable, shortened, trace
 from zaya_jax.report.html import Html, join, tag
 from zaya_jax.report.progress import duration
 
@@ -64,15 +64,15 @@ def _parts(run: Sequence[Problem], limit: int) -> Iterator[Html | None]:
     yield _rounds(run)
     yield _spent(run)
     yield _index(run)
-    note = ("A card is a candidate; its lines come from the candidates whose tails it read. Point at one, or go there with "
-            "Tab and the arrow keys, to see its parents and descendants; open it to read it. The same letter and colour "
-            "are the same answer; votes count answers that are written alike.")  # fmt: skip
+    note = ("A card is a candidate; its lines come from those whose tails it read. Point at one, or go there with Tab "
+            "and the arrow keys, to see its parents and descendants; open it to read it. The same letter and colour is "
+            "the same answer; votes count answers that are written alike.")  # fmt: skip
     yield html.section("Problems", *(_problem(problem, limit) for problem in run), note=note) if run else None
 
 
 def _lead(settings: Record) -> Html:
     shown = ((name, settings.get(key)) for key, name in _SETTINGS.items())
-    words = [tag("span", f"{name} " if name else "", isolated(_setting(value))) for name, value in shown
+    words = [tag("span", f"{name} " if name else "", _short(_setting(value))) for name, value in shown
              if value is not None]  # fmt: skip
     probes = [tag("span", "tails probed")] if settings.get("probe_answers") else []
     return join([*words, *probes], " · ") or Html("The settings are not known.")
@@ -89,7 +89,7 @@ def _unfinished(run: Sequence[Problem]) -> Html | None:
     done, expected = _count(run)
     open_ = sum(not problem.record for problem in run)
     said = [f"{expected - done:,} of {expected:,} candidates are not there" if done < expected else "",
-            f"{open_} of {len(run)} problems have no result" if open_ else ""]  # fmt: skip
+            f"{open_} of {len(run)} problems {'has' if open_ == 1 else 'have'} no result" if open_ else ""]  # fmt: skip
     lacks = " and ".join(filter(None, said))
     return tag("p", f"Unfinished: {lacks}. The run goes on, or was interrupted.", class_="notice") if lacks else None
 
@@ -98,13 +98,14 @@ def _totals(run: Sequence[Problem]) -> dict[str, str]:
     done, expected = _count(run)
     tokens = sum(candidate.get("tokens") or 0 for candidate in _every(run))
     last = len(run[0].rounds) - 1 if run else 0
+    final = _verdicts(run, "final")
     return {
         "problems": f"{len(run):,}",
         "candidates": f"{done:,}" if done == expected else f"{done:,} of {expected:,}",
         "tokens generated": short(tokens) if tokens >= 1e4 else whole(tokens),
         f"mean accuracy, round {last}": _share(mean([problem.record.get("mean") for problem in run])),
         "majority accuracy": _share(_verdicts(run, "majority")),
-        "final accuracy": _share(_verdicts(run, "final")),
+        **({"final accuracy": _share(final)} if math.isfinite(final) else {}),
     }
 
 
@@ -177,17 +178,17 @@ def _bar(row: dict[str, float], most: float) -> Html:
 def _index(run: Sequence[Problem]) -> Html | None:
     if not run:
         return None
-    head = ["problem", "answers by round", "candidates correct", "majority", "", "final", "", "reference"]
+    head = ["problem", "answers by round", "candidates correct", "majority", "final", "reference"]
     note = "Bars: the answers of each round, most frequent first, in the colours of the problem's answers."
     return html.section("Answers", html.table(head, map(_row, run), kind="index"), note=note)
 
 
 def _row(problem: Problem) -> list[Any]:
     numbers = range(len(problem.rounds))
-    name = tag("a", isolated(problem.id), href=f"#p{problem.place}")
+    name = tag("a", _short(problem.id), href=f"#p{problem.place}")
     strips = tag("span", *(_strip(problem, number) for number in numbers), class_="strips")
     correct = " → ".join(_correct(problem, number) for number in numbers)
-    return [name, strips, correct, *_choice(problem, "majority"), *_choice(problem, "final"), _gold(problem)]
+    return [name, strips, correct, _choice(problem, "majority"), _choice(problem, "final"), _gold(problem)]
 
 
 def _strip(problem: Problem, number: int) -> Html:
@@ -212,20 +213,25 @@ def _correct(problem: Problem, number: int) -> str:
     return f"{sum(known)}/{len(known)}" if known else NONE
 
 
-def _choice(problem: Problem, name: str) -> list[Any]:
-    """The majority's or the final answer and its judgement; two cells."""
+def _choice(problem: Problem, name: str) -> Html:
+    """The majority's or the final answer and its judgement."""
     choice = problem.record.get(name)
     if not choice:
-        return [NONE, ""]
+        return tag("span", NONE)
     answer = str(choice.get("answer") or "").strip() or None
-    shown = chip(problem, answer) if answer is None or answer in problem.answers else isolated(answer)
-    votes = f" {choice['votes']:,} vote{'s' * (choice['votes'] != 1)}" if choice.get("votes") is not None else ""
-    return [join([shown, votes]), judged(choice.get("correct"))]
+    shown = chip(problem, answer) if answer is None or answer in problem.answers else _short(answer)
+    count = choice.get("votes")
+    votes = "" if count is None else tag("span", f"{count:,} vote{'s' * (count != 1)}", class_="votes")
+    return tag("span", shown, votes, judged(choice.get("correct")), class_="choice")
 
 
 def _gold(problem: Problem) -> Any:
     gold = problem.record.get("gold")
-    return NONE if gold is None else isolated(gold)
+    return NONE if gold is None else _short(gold)
+
+
+def _short(value: Any) -> Html:
+    return tag("bdi", shortened(value, 60))
 
 
 def _problem(problem: Problem, limit: int) -> Html:
@@ -243,7 +249,7 @@ def _summary(problem: Problem, last: int) -> Iterable[Html]:
     if problem.record.get("mean") is not None:
         yield tag("span", f"{_share(problem.record['mean'])} of round {last} correct")
     if problem.record.get("majority"):
-        yield tag("span", "majority ", *_choice(problem, "majority"))
+        yield tag("span", "majority ", _choice(problem, "majority"))
 
 
 def _inside(problem: Problem, limit: int) -> Iterator[Html]:

@@ -83,8 +83,9 @@ def _lines(problem: Problem, number: int) -> Html:
     size = len(problem.rounds[number])
     paths = [_line(problem, number, parent, index) for index, candidate in enumerate(problem.rounds[number])
              for parent in parents(candidate) if parent < size]  # fmt: skip
-    return tag("svg", *paths, class_="lines", style=f"grid-column:{2 * number}", aria_hidden="true",
-               viewBox=f"0 0 100 {_ROW * size}", preserveAspectRatio="none")  # fmt: skip
+    picture = tag("svg", *paths, viewBox=f"0 0 100 {_ROW * size}", preserveAspectRatio="none", aria_hidden="true")
+    # Around it a box, which has no proportions that would stretch the rows.
+    return tag("div", picture, class_="lines", style=f"grid-column:{2 * number}")
 
 
 def _line(problem: Problem, number: int, parent: int, index: int) -> Html:
@@ -117,16 +118,16 @@ def _face(problem: Problem, number: int, candidate: Record) -> Iterator[Html]:
     """What a card shows."""
     answer = answer_of(candidate)
     yield tag("span", tag("b", f"#{candidate['index']}"), judged(candidate.get("correct")), class_="top")
-    yield chip(problem, answer)
-    yield tag("span", _agreement(problem, number, answer), class_="votes")
-    yield tag("span", f"{whole(candidate.get('tokens'))} tokens, log p {_logprob(candidate)}", *_flags(candidate))
-    if parents(candidate):
-        yield tag("span", f"from {_hashes(parents(candidate))}", class_="from")
+    votes = tag("span", _agreement(problem, number, answer), class_="votes")
+    yield tag("span", chip(problem, answer), votes, class_="answer")
+    yield tag("span", f"{whole(candidate.get('tokens'))} tokens · log p {_logprob(candidate)}", class_="small")
+    origin = [tag("span", f"from {_hashes(parents(candidate))}")] if parents(candidate) else []
+    yield tag("span", *origin, *_flags(candidate), class_="small last")
 
 
 def _agreement(problem: Problem, number: int, answer: str | None) -> str:
     votes, there = problem.votes(number)[answer], len(problem.there(number))
-    return f"{votes} of {there} {'agree' if answer is not None else 'without an answer'}"
+    return f"{votes} of {there} {'agree' if answer is not None else 'have none'}"
 
 
 def _flags(candidate: Record) -> Iterator[Html]:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 
 from zaya_jax.report.html import Html, join, tag, text
 
-MOST_BYTES = 15_000_000  # of all texts of a page together
+MOST_BYTES = 20_000_000  # of all texts of a page together
 MOST_LETTERS = 30_000  # of one text, however few there are
 LEAST_LETTERS = 400
 # Control characters but tab and line feed, halves of characters, and what turns the direction of the text around it.
