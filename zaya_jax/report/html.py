@@ -82,15 +82,16 @@ def listing(value: str) -> Html:
     return tag("pre", value)
 
 
-def page(title: str, body: Iterable[Any], *, lead: Any = "") -> str:
+def page(title: str, body: Iterable[Any], *, lead: Any = "", kind: str = "") -> str:
     """A whole page.
 
     Args:
         title: of the window and above everything.
         body: sections.
         lead: a line under the title.
+        kind: of a page that needs more: KIND.css is added to page.css, and KIND.js takes the place of page.js.
     """
-    script, style = _asset("page.js"), _asset("page.css")
+    script, style = _asset(f"{kind or 'page'}.js"), _asset("page.css") + (_asset(f"{kind}.css") if kind else "")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     # Styles stand in attributes too: places on charts.
     policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"

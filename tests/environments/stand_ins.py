@@ -1,0 +1,85 @@
+"""Graders for tests where `zaya_jax.grading` is not there: as little of its interface as the tests need."""
+
+import importlib.util
+import re
+import subprocess
+import sys
+import types
+from dataclasses import dataclass
+
+import pytest
+
+REAL = importlib.util.find_spec("zaya_jax.grading") is not None and all(
+    importlib.util.find_spec(f"zaya_jax.grading.{name}")
+    for name in ("extract", "equivalence", "code", "sandbox", "instructions")
+)
+
+
+@dataclass
+class CodeVerdict:
+    passed: int
+    count: int
+    first_failure: str | None
+    status: str
+
+
+def extract(text: str, kind: str) -> str | None:
+    if kind == "code":
+        blocks = re.findall(r"```(?:python)?\n(.*?)```", text, re.DOTALL)
+        return blocks[-1] if blocks else None
+    boxed = re.findall(r"\\boxed\{(.*)\}", text)
+    answer = boxed[-1].strip() if boxed else None
+    wanted = {"integer": r"[-+]?\d+", "choice": r"[A-Z]"}.get(kind, r".+")
+    return answer if answer and re.fullmatch(wanted, answer) else None
+
+
+def equivalent(gold: str, answer: str, kind: str) -> bool:
+    return int(gold) == int(answer) if kind == "integer" else gold.replace(" ", "") == answer.replace(" ", "")
+
+
+def cluster(answers: list[str | None], kind: str) -> list[int]:
+    found: list[str] = []
+    numbers = []
+    for answer in answers:
+        known = [i for i, other in enumerate(found) if equivalent(other, answer, kind)]
+        found += [] if known else [answer]
+        numbers.append(known[0] if known else len(found) - 1)
+    return numbers
+
+
+def check_code(code: str, tests: list[dict], sandbox) -> CodeVerdict:
+    passed = [_passes(code, test) for test in tests]
+    return CodeVerdict(sum(passed), len(passed), None, "passed" if all(passed) else "wrong answer")
+
+
+def _passes(code: str, test: dict) -> bool:
+    if test["type"] == "functional":
+        arguments = ", ".join(test["input"].splitlines())
+        code += f"\nimport json\nprint(json.dumps(Solution().{test['function']}({arguments})))"
+    done = subprocess.run([sys.executable, "-I", "-c", code], input=test["input"], capture_output=True, text=True)
+    return done.returncode == 0 and done.stdout.split() == test["output"].split()
+
+
+def check(name: str, arguments: dict, response: str) -> bool:
+    if name == "punctuation:no_comma":
+        return "," not in response
+    assert name == "length_constraints:number_words" and arguments["relation"] == "at least"
+    return len(response.split()) >= arguments["num_words"]
+
+
+@pytest.fixture
+def grading(monkeypatch):
+    """The real graders if they are there; these if not."""
+    if not REAL:
+        modules = {
+            "extract": {"extract": extract},
+            "equivalence": {"equivalent": equivalent, "cluster": cluster},
+            "code": {"check_code": check_code},
+            "sandbox": {"Sandbox": object},
+            "instructions": {"check": check},
+        }
+        monkeypatch.setitem(sys.modules, "zaya_jax.grading", types.ModuleType("zaya_jax.grading"))
+        for name, members in modules.items():
+            module = types.ModuleType(f"zaya_jax.grading.{name}")
+            vars(module).update(members)
+            monkeypatch.setitem(sys.modules, module.__name__, module)

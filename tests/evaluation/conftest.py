@@ -1,0 +1,3 @@
+"""Fixtures of the evaluation's tests."""
+
+from tests.environments.stand_ins import grading  # noqa: F401

@@ -1,0 +1,138 @@
+"""Benchmarks: a jsonl file of problems in, prompts out, and verdicts on responses.
+
+    problems = read_benchmark("gpqa_diamond.jsonl", seed=0)
+    verdict = verify(problems[0], response)
+
+Only the answer of a response is looked at, what stands behind `</think>`; a response that never closed its reasoning
+has none. Graders come from `zaya_jax.grading`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from zaya_jax.environments.environment import Problem, Verdict
+from zaya_jax.environments.prompts import fill, read_template
+from zaya_jax.environments.rows import read_rows
+from zaya_jax.environments.schema import LETTERS, check_row
+from zaya_jax.errors import mistake
+from zaya_jax.text.thinking import THINK_END, split_thinking
+
+UNFINISHED = "unfinished"  # the reasoning was never closed
+EMPTY = "empty"  # there is nothing behind it
+NO_ANSWER = "no answer"  # nothing in the form that was asked for
+
+
+def read_benchmark(path: pathlib.Path | str, seed: int = 0, prompts: pathlib.Path | str | None = None) -> list[Problem]:
+    """Reads a benchmark file (docs/benchmarks.md).
+
+    Args:
+        path: jsonl, one problem a line.
+        seed: of the order of options. It depends on seed and problem alone, not on the other rows.
+        prompts: a directory of one's own templates; None for ours.
+
+    Raises:
+        UserError: the first bad row, with file and line; two rows with one id; an empty file; a bad template.
+    """
+    problems, lines = [], {}
+    templates: dict[str, str] = {}
+    for where, row in read_rows(path):
+        clean = check_row(row, where)
+        if clean["id"] in lines:
+            raise mistake(f"id {clean['id']!r} is there twice", where=where, found=f"it is in {lines[clean['id']]} too")
+        lines[clean["id"]] = where.rpartition(", ")[2]
+        problems.append(_problem(clean, pathlib.Path(path).stem, seed, templates, prompts))
+    return problems
+
+
+def verify(problem: Problem, response: str, *, sandbox: Any = None, in_thinking: bool = False) -> Verdict:
+    """Whether a response answers its problem.
+
+    Args:
+        problem: of `read_benchmark`.
+        response: all that was generated, think marks included.
+        sandbox: `zaya_jax.grading.sandbox.Sandbox` that code runs in; None makes one.
+        in_thinking: the prompt opened the reasoning, so that the response begins inside it.
+    """
+    answer, error = find_answer(problem, response, in_thinking=in_thinking)
+    if answer is None:
+        return Verdict(0.0, False, False, error)
+    correct, error = judge(problem, answer, sandbox)
+    return Verdict(float(correct), correct, True, error, answer)
+
+
+def find_answer(problem: Problem, response: str, *, in_thinking: bool = False) -> tuple[str | None, str | None]:
+    """The answer as it stands in a response, and why there is none. Nothing of it is judged or run."""
+    from zaya_jax.grading.extract import extract
+
+    if not response.strip():
+        return None, EMPTY
+    if not split_thinking(response, in_thinking=in_thinking).closed:
+        return None, UNFINISHED
+    text = response.rpartition(THINK_END)[2].strip()
+    if not text:
+        return None, EMPTY
+    kind = problem.hidden["kind"]
+    answer = text if kind == "instructions" else extract(text, kind)
+    return (answer, None) if answer is not None else (None, NO_ANSWER)
+
+
+def judge(problem: Problem, answer: str, sandbox: Any = None) -> tuple[bool, str | None]:
+    """Whether an answer is right, and where it fails if that can be said."""
+    hidden = problem.hidden
+    if hidden["kind"] == "code":
+        return _run_tests(answer, hidden["tests"], sandbox)
+    if hidden["kind"] == "instructions":
+        return _follow(answer, hidden["instructions"])
+    from zaya_jax.grading.equivalence import equivalent
+
+    return bool(equivalent(hidden["answer"], answer, hidden["kind"])), None
+
+
+def shuffled(count: int, seed: int, name: str) -> list[int]:
+    """An order of `count` things that depends on the seed and the name alone, on every machine and version alike."""
+    return sorted(range(count), key=lambda place: hashlib.sha256(f"{seed}\0{name}\0{place}".encode()).digest())
+
+
+def _problem(row: Mapping[str, Any], benchmark: str, seed: int, templates: dict[str, str], prompts) -> Problem:
+    kind = row["kind"]
+    values, hidden = {"problem": row["problem"].strip()}, {"kind": kind}
+    if kind == "choice":
+        order = shuffled(len(row["choices"]), seed, row["id"])
+        values["choices"] = "\n".join(f"{LETTERS[i]}) {row['choices'][place].strip()}" for i, place in enumerate(order))
+        values["letters"] = _letters(len(order))
+        hidden["answer"] = LETTERS[order.index(row["answer"])]
+    elif "starter_code" in row:
+        values["starter_code"] = row["starter_code"].rstrip()
+    hidden |= {key: row[key] for key in ("answer", "tests", "instructions") if key in row and key not in hidden}
+    name = "code_starter" if "starter_code" in row else kind
+    if name not in templates:
+        templates[name] = read_template(name, prompts)
+    meta = {"benchmark": benchmark} | {key: row[key] for key in ("source", "date") if key in row}
+    return Problem(row["id"], fill(templates[name], values), hidden, meta)
+
+
+def _letters(count: int) -> str:
+    return ", ".join(LETTERS[: count - 1]) + f" or {LETTERS[count - 1]}"
+
+
+def _run_tests(code: str, tests: Sequence[Mapping[str, Any]], sandbox: Any) -> tuple[bool, str | None]:
+    from zaya_jax.grading.code import check_code
+
+    if sandbox is None:
+        from zaya_jax.grading.sandbox import Sandbox
+
+        sandbox = Sandbox()
+    verdict = check_code(code, [dict(test) for test in tests], sandbox)
+    passed = verdict.passed == verdict.count
+    return passed, None if passed else f"{verdict.passed} of {verdict.count} tests; {verdict.status}"
+
+
+def _follow(answer: str, instructions: Sequence[Mapping[str, Any]]) -> tuple[bool, str | None]:
+    from zaya_jax.grading.instructions import check
+
+    failed = [item["name"] for item in instructions if not check(item["name"], item["arguments"], answer)]
+    return not failed, f"not followed: {', '.join(failed)}" if failed else None

@@ -1,0 +1,1 @@
+"""Scores from stored samples: grading, averages and their errors, comparisons, tables and pages."""

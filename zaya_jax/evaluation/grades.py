@@ -1,0 +1,177 @@
+"""Grades of stored samples: made without sampling, kept in a file beside the samples.
+
+    {"benchmark", "problem", "index", "method", "seed", "correct", "format", "answer", "cluster", "error"}
+
+Answers are taken out and compared here, in this process; code runs in its sandbox, several at once; LaTeX that does not
+compare equal as text goes to math-verify, in processes of its own, where that is installed (extra `math`).
+"""
+
+from __future__ import annotations
+
+import collections
+import concurrent.futures
+import dataclasses
+import importlib.util
+import pathlib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from zaya_jax.environments.benchmarks import find_answer, judge
+from zaya_jax.environments.environment import Problem
+from zaya_jax.environments.rows import check_keys, number_of, read_rows, text_of
+from zaya_jax.errors import mistake
+from zaya_jax.evaluation.samples import Key, Sample
+from zaya_jax.sampling.files import write_rows
+
+FILE = "grades.jsonl"
+CLUSTERED = ("integer", "latex", "choice", "exact")  # kinds whose answers can be the same, so that they can vote
+MATH_SECONDS = 10.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Grade:
+    """What a grader says of a sample.
+
+    Attributes:
+        benchmark, problem, index, method, seed: of the sample.
+        correct, format, error, answer: as `zaya_jax.environments.environment.Verdict`.
+        cluster: equal for equivalent answers to one problem, None where there is none to vote with.
+    """
+
+    benchmark: str
+    problem: str
+    index: int
+    method: str
+    seed: int
+    correct: bool
+    format: bool
+    answer: str | None
+    cluster: int | None
+    error: str | None
+
+    @property
+    def key(self) -> Key:
+        """That of its sample."""
+        return self.problem, self.index, self.method, self.seed
+
+
+_FIELDS = tuple(field.name for field in dataclasses.fields(Grade))
+
+
+def grade(problems: Sequence[Problem], samples: Sequence[Sample], workers: int = 2, sandbox: Any = None) -> list[Grade]:
+    """Grades samples of one benchmark, in their order.
+
+    Args:
+        problems: of `read_benchmark`.
+        samples: of `read_samples`, all of this benchmark.
+        workers: how many answers are judged at once where that is slow.
+        sandbox: where code runs; None makes one.
+
+    Raises:
+        UserError: a sample is of a problem that there is none of, or there is no sandbox to run code in.
+    """
+    by_id = {problem.id: problem for problem in problems}
+    for sample in samples:
+        if sample.problem not in by_id:
+            fix = "was it sampled from another file?"
+            raise mistake("a sample of no problem", where=sample.benchmark, found=repr(sample.problem)[:60], fix=fix)
+    found = [find_answer(by_id[sample.problem], sample.response) for sample in samples]
+    pairs = dict.fromkeys((s.problem, answer) for s, (answer, _) in zip(samples, found) if answer is not None)
+    judged = _judge_all(by_id, list(pairs), workers, sandbox)
+    clusters = _clusters(by_id, samples, [answer for answer, _ in found])
+    return [_grade(*three, judged) for three in zip(samples, found, clusters)]
+
+
+def grades_path(samples: pathlib.Path | str) -> pathlib.Path:
+    """Where the grades of a samples file are: `grades.jsonl` beside `samples.jsonl`, else `NAME.grades.jsonl`."""
+    path = pathlib.Path(samples)
+    return path.with_name(FILE if path.name == "samples.jsonl" else f"{path.stem}.{FILE}")
+
+
+def write_grades(path: pathlib.Path | str, grades: Iterable[Grade]) -> None:
+    """Writes a grades file; what stood there stays until the new one is whole.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    write_rows(path, (dataclasses.asdict(grade) for grade in grades))
+
+
+def read_grades(path: pathlib.Path | str) -> list[Grade]:
+    """The grades of a file.
+
+    Raises:
+        UserError: the file cannot be read, or a line is no grade.
+    """
+    return [_parse(row, where) for where, row in read_rows(path)]
+
+
+def _judge_all(
+    problems: Mapping[str, Problem], pairs: Sequence[tuple[str, str]], workers: int, sandbox: Any
+) -> dict[tuple[str, str], tuple[bool, str | None]]:
+    """Verdicts by problem and answer: equal answers to one problem are judged once."""
+
+    def one(pair: tuple[str, str]) -> tuple[bool, str | None]:
+        return judge(problems[pair[0]], pair[1], sandbox)
+
+    sandbox = sandbox or _sandbox(problems.values())
+    with concurrent.futures.ThreadPoolExecutor(max(workers, 1)) as pool:  # threads: the work is in other processes
+        judged = dict(zip(pairs, pool.map(one, pairs)))
+    doubtful = [pair for pair in pairs if problems[pair[0]].hidden["kind"] == "latex" and not judged[pair][0]]
+    return judged | _verified(problems, doubtful, workers)
+
+
+def _sandbox(problems: Iterable[Problem]) -> Any:
+    if not any(problem.hidden["kind"] == "code" for problem in problems):
+        return None
+    from zaya_jax.grading.sandbox import Sandbox
+
+    return Sandbox()
+
+
+def _verified(
+    problems: Mapping[str, Problem], pairs: Sequence[tuple[str, str]], workers: int
+) -> dict[tuple[str, str], tuple[bool, str | None]]:
+    """What math-verify says of answers that are not the same text; nothing without it."""
+    if not pairs or importlib.util.find_spec("math_verify") is None:
+        return {}
+    from zaya_jax.grading.equivalence import MathVerifier
+
+    with MathVerifier(workers, MATH_SECONDS) as verifier:
+        said = verifier.equivalent_many([(problems[name].hidden["answer"], answer) for name, answer in pairs])
+    return {pair: (bool(one.equivalent), one.error) for pair, one in zip(pairs, said)}
+
+
+def _clusters(problems: Mapping[str, Problem], samples: Sequence[Sample], answers: Sequence[str | None]):
+    """The class of each sample's answer, equal for equivalent answers to one problem; None for those without a vote."""
+    places = collections.defaultdict(list)
+    for place, (sample, answer) in enumerate(zip(samples, answers)):
+        if answer is not None and problems[sample.problem].hidden["kind"] in CLUSTERED:
+            places[sample.problem].append(place)
+    clusters: list[int | None] = [None] * len(samples)
+    for name, members in places.items():
+        from zaya_jax.grading.equivalence import cluster
+
+        classes = cluster([answers[place] for place in members], problems[name].hidden["kind"])
+        for place, number in zip(members, classes):
+            clusters[place] = int(number)
+    return clusters
+
+
+def _grade(sample: Sample, found: tuple[str | None, str | None], cluster: int | None, judged: Mapping) -> Grade:
+    answer, error = found
+    correct = False
+    if answer is not None:
+        correct, error = judged[sample.problem, answer]
+    return Grade(sample.benchmark, *sample.key, correct, answer is not None, answer, cluster, error)
+
+
+def _parse(row: Mapping[str, Any], where: str) -> Grade:
+    check_keys(row, _FIELDS, where)
+    texts = {key: text_of(row, key, where) for key in ("benchmark", "problem", "method")}
+    counts = {key: number_of(row, key, where) for key in ("index", "seed")}
+    flags = {key: row.get(key) for key in ("correct", "format")}
+    if not all(isinstance(value, bool) for value in flags.values()):
+        raise mistake("no verdict", where=where, expected="'correct' and 'format', true or false", found=flags)
+    cluster = None if row.get("cluster") is None else number_of(row, "cluster", where)
+    return Grade(**texts, **counts, **flags, answer=row.get("answer"), cluster=cluster, error=row.get("error"))
