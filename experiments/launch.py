@@ -58,8 +58,9 @@ def _parse(argv):
     FLAGS["help"].parse = _help  # absl's own exits with 1 and shows no example
     try:
         argv = FLAGS(argv)
-    except AttributeError as error:  # ml_collections', of --config.NAME=VALUE where there is no such name
-        raise app.UsageError(f"--config: unknown key {error}") from error
+    except (AttributeError, KeyError) as error:  # ml_collections', of --config.NAME=VALUE where there is no such name
+        said = str(error).replace("\\n", "; ").replace("\\", "").replace("'", "").strip('"')  # quoted twice by KeyError
+        raise app.UsageError(f"--config: unknown key {said}") from error
     if argv[1:]:
         raise app.UsageError(f"unexpected argument {argv[1]!r}; values are given as --name=value, see --help")
     if FLAGS["verbosity"].using_default_value:  # absl would make it INFO, which buries what the user should see

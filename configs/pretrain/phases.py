@@ -44,7 +44,6 @@ def pretraining(argument, name, tokens, sources, rate, final, warmup):
                 final[given.scale],
                 newton_schulz_dtype=size.newton_schulz_dtype,
             ),
-            balance_rate=3e-3 if local else 1e-3,
             steps=steps,
             mesh=MeshConfig(fsdp=1 if local else min(given.devices, 8)),
             evaluation=Evaluation(every=max(steps // 4, 1), sources=(held_out,), rows=step["rows"], ngram=5 * local),

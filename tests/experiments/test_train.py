@@ -15,6 +15,7 @@ PHASE1 = "configs/pretrain/phase1.py"
         ([f"--config={PHASE1}:scal=nano"], "did you mean scale?"),
         ([f"--config={PHASE1}:scale=huge"], "unknown scale; expected nano, small, 8b; found huge"),
         ([f"--config={PHASE1}:runlocal", "--config.row=3"], 'Did you mean "rows"'),
+        ([f"--config={PHASE1}:runlocal", "--config.nothing.here=3"], "--config: unknown key nothing"),
         ([f"--config={PHASE1}:runlocal", "--config.rows=x"], "invalid literal for int()"),
         (
             [f"--config={PHASE1}:runlocal", "--config.rows=0"],
