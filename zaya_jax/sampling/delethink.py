@@ -92,6 +92,7 @@ class Chains:
 
     def begin(self, known: Known | None = None) -> list[Request]:
         """The first requests, or those that what is known leaves to ask."""
+        self.candidates, self._open = {}, {}
         waiting, requests = [self._ask(0, index) for index in range(self.settings.n)], []
         while waiting:
             request = waiting.pop(0)
@@ -133,6 +134,7 @@ class Chains:
             sampling=s.sampling,
             max_new_tokens=s.chunk if round == 0 else s.chunk - s.carry,
             stop_ids=self.question.stop_ids,
+            think_ids=self.question.think_ids,
             prefix=len(self.question.pieces.direct),
         )
         self._open[request.id] = (round, index, request)

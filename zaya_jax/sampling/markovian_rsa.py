@@ -197,6 +197,7 @@ class Search:
             known: the completions, and those of probes, of the candidates that are known, by (round, index). Those of
                 a round count only if all of the round before are known.
         """
+        self.candidates, self._open = {}, {}
         requests: list[Request] = []
         for round in range(self.rounds):
             asked = self._ask(round)

@@ -1,0 +1,39 @@
+"""Searches problems with Markovian RSA and shows what every round did.
+
+    python -m experiments.markovian_rsa --checkpoint=DIR --problems=problems.jsonl --n=16 --c=4 --t=2 \\
+        --beta=16384 --tau=4096 --output=out/rsa --html
+
+Round 0 draws n candidates; each of t rounds more draws n, prompted with the last tau reasoning tokens of c of the round
+before. Problems are a benchmark file (docs/benchmarks.md). Every candidate is written to --output as it is complete; the
+same command goes on with an interrupted run. docs/markovian_rsa.md explains the settings.
+"""
+
+from absl import flags
+
+from experiments import launch
+from experiments.search_flags import define, machine, wanted
+
+FLAGS = flags.FLAGS
+define()
+flags.DEFINE_string("problems", None, "A jsonl file of problems.", required=True)
+
+
+def main(_):
+    from zaya_jax.evaluation.evaluate import evaluate
+
+    print(
+        evaluate(
+            machine(),
+            [FLAGS.problems],
+            wanted(method="markovian_rsa"),
+            FLAGS.output,
+            wording=FLAGS.wording,
+            html=FLAGS.html,
+            workers=FLAGS.workers,
+            allow_unisolated=FLAGS.allow_unisolated,
+        )
+    )
+
+
+if __name__ == "__main__":
+    launch.run(main)
