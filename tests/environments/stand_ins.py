@@ -33,11 +33,11 @@ def extract(text: str, kind: str) -> str | None:
     return answer if answer and re.fullmatch(wanted, answer) else None
 
 
-def equivalent(gold: str, answer: str, kind: str) -> bool:
+def equivalent(gold: str, answer: str, kind: str, verifier=None) -> bool:
     return int(gold) == int(answer) if kind == "integer" else gold.replace(" ", "") == answer.replace(" ", "")
 
 
-def cluster(answers: list[str | None], kind: str) -> list[int]:
+def cluster(answers: list[str | None], kind: str, verifier=None) -> list[int]:
     found: list[str] = []
     numbers = []
     for answer in answers:

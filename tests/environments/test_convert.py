@@ -53,6 +53,7 @@ def converted(tmp_path, form: str, *rows: dict, **days) -> list[dict]:
 def test_aime_has_whole_numbers_and_hmmt_latex_throughout(tmp_path):
     (row,) = converted(tmp_path, "matharena", AIME)
     assert row == {"id": "1", "problem": "What is $1+1$?", "kind": "integer", "answer": "2"}
+    assert converted(tmp_path, "matharena", AIME, AIME | {"problem_idx": 2, "answer": 1000})[0]["kind"] == "latex"
     rows = converted(tmp_path, "matharena", AIME, HMMT)
     assert [(row["kind"], row["answer"]) for row in rows] == [("latex", "2"), ("latex", r"\frac{1}{2}")]
 

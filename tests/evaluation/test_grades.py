@@ -54,7 +54,7 @@ def test_programs_and_instructions_have_no_vote(grading, problems):
 def test_an_answer_given_often_is_judged_once(grading, problems, monkeypatch):
     judged = []
     monkeypatch.setattr(
-        "zaya_jax.evaluation.grades.judge", lambda problem, answer, _: judged.append(answer) or (1, None)
+        "zaya_jax.evaluation.grades.judge", lambda problem, answer, *_: judged.append(answer) or (1, None)
     )
     grade(problems, [sample("e", i, response=r"\boxed{1 2 3}") for i in range(9)])
     assert len(judged) == 1

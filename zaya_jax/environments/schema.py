@@ -1,7 +1,7 @@
 """What a row of a benchmark file looks like: version 1 of the schema, and its checks (examples: docs/benchmarks.md).
 
     every kind    {"id": "...", "problem": "...", "kind": "...", "source"?: "...", "date"?: "YYYY-MM-DD", "schema"?: 1}
-    integer       "answer": 70, or "70"
+    integer       "answer": 70, or "70": 0 to 999, as AIME asks for
     latex, exact  "answer": "..."
     choice        "choices": ["...", ...], "answer": the index of the right one from 0, or its letter
     code          "tests": [{"input": "...", "output": "..."}, ...], or these as base64 of zlib of JSON, "starter_code"?
@@ -17,7 +17,6 @@ import binascii
 import datetime
 import json
 import re
-import string
 import zlib
 from collections.abc import Mapping
 from typing import Any
@@ -35,7 +34,7 @@ KINDS = {
     "instructions": ("instructions",),
 }
 EVERY = ("schema", "id", "problem", "kind", "source", "date")
-LETTERS = string.ascii_uppercase
+LETTERS = "ABCDEFGHIJ"
 TEST_KINDS = ("stdin", "functional")
 MOST_BYTES = 1 << 29  # of tests, unpacked: what claims to be more is refused before it fills the memory
 
@@ -91,6 +90,11 @@ def unpack_tests(packed: str, where: str) -> Any:
         raise mistake("unpacked tests are not JSON", where=where, found=repr(data[:20])) from None
 
 
+def is_small_integer(answer: str) -> bool:
+    """Whether an answer is one of kind integer: 0 to 999, leading zeros allowed."""
+    return re.fullmatch(r"0*\d{1,3}", answer.strip(), re.ASCII) is not None
+
+
 def _check_version(row: Mapping[str, Any], where: str) -> None:
     version = row.get("schema", VERSION)
     if type(version) is not int or version != VERSION:
@@ -99,9 +103,9 @@ def _check_version(row: Mapping[str, Any], where: str) -> None:
 
 def _integer(row: Mapping[str, Any], where: str) -> dict[str, Any]:
     answer = _given(row, "answer", where)
-    if isinstance(answer, bool) or not re.fullmatch(r"[-+]?\d+", str(answer).strip(), re.ASCII):
+    if isinstance(answer, bool) or not is_small_integer(str(answer)):
         fix = 'kind "latex" takes other answers'
-        raise mistake("answer is not a whole number", where=where, found=repr(answer)[:40], fix=fix)
+        raise mistake("answer is not a whole number from 0 to 999", where=where, found=repr(answer)[:40], fix=fix)
     return {"answer": str(answer).strip()}
 
 
