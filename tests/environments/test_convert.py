@@ -94,14 +94,14 @@ def test_mmlu_pro(tmp_path, capsys):
 )
 def test_livecodebench_with_private_tests_in_every_wrapping(tmp_path, private):
     (row,) = converted(tmp_path, "livecodebench", livecodebench(private))
-    assert row["tests"] == [{"input": "1\n", "output": "2\n", "type": "stdin"}] * 2
+    assert row["tests"] == [{"input": "1\n", "output": "2\n", "testtype": "stdin"}] * 2
     assert (row["date"], row["source"]) == ("2025-02-08", "atcoder easy") and "starter_code" not in row
 
 
 def test_livecodebench_functions(tmp_path):
     changes = {"starter_code": "class Solution:", "metadata": '{"func_name": "add"}'}
     (row,) = converted(tmp_path, "livecodebench", livecodebench(json.dumps([CALL]), **changes))
-    assert row["tests"][1] == {"input": "[1]\n2", "output": "3", "type": "functional", "function": "add"}
+    assert row["tests"][1] == {"input": "[1]\n2", "output": "3", "testtype": "functional", "fn_name": "add"}
     assert row["starter_code"] == "class Solution:"
 
 

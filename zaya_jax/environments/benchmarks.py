@@ -131,8 +131,7 @@ def _run_tests(code: str, tests: Sequence[Mapping[str, Any]], sandbox: Any) -> t
 
         sandbox = Sandbox()
     verdict = check_code(code, [dict(test) for test in tests], sandbox)
-    passed = verdict.passed == verdict.count
-    return passed, None if passed else f"{verdict.passed} of {verdict.count} tests; {verdict.status}"
+    return verdict.passed, None if verdict.passed else f"{verdict.status} at test {verdict.count + 1} of {len(tests)}"
 
 
 def _follow(answer: str, instructions: Sequence[Mapping[str, Any]]) -> tuple[bool, str | None]:

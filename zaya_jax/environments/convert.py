@@ -134,12 +134,12 @@ def _livecodebench_row(row: Row, where: str) -> dict[str, Any]:
     function = (_json(row.get("metadata") or "{}", where, "metadata") or {}).get("func_name")
     tests = _json(row["public_test_cases"], where, "public_test_cases")
     tests = tests + _private_tests(row["private_test_cases"], where)
-    made = [{"input": test["input"], "output": test["output"], "type": test["testtype"]} for test in tests]
+    made = [{"input": test["input"], "output": test["output"], "testtype": test["testtype"]} for test in tests]
     for test in made:
-        if test["type"] == "functional":
+        if test["testtype"] == "functional":
             if not function:
                 raise mistake("no func_name in metadata", where=where, expected="one: there are functional tests")
-            test["function"] = function
+            test["fn_name"] = function
     source = " ".join(str(row[key]) for key in ("platform", "difficulty") if row.get(key))
     return _plain({
         "id": str(row["question_id"]), "problem": row["question_content"], "kind": "code", "tests": made,

@@ -4,7 +4,8 @@
     integer       "answer": 70, or "70": 0 to 999, as AIME asks for
     latex, exact  "answer": "..."
     choice        "choices": ["...", ...], "answer": the index of the right one from 0, or its letter
-    code          "tests": [{"input": "...", "output": "..."}, ...], or these as base64 of zlib of JSON, "starter_code"?
+    code          "tests": [{"input": "...", "output": "...", "testtype"?: "stdin"}, ...], "starter_code"?: "...";
+                  or tests {"input", "output", "testtype": "functional", "fn_name"}; all as base64 of zlib of JSON too
     instructions  "instructions": [{"name": "...", "arguments"?: {...}}, ...]
 
 Unlike in training data every other key is refused: a misspelt one would quietly change what is measured.
@@ -155,16 +156,16 @@ def _code(row: Mapping[str, Any], where: str) -> dict[str, Any]:
 def _test(test: Any, where: str) -> dict[str, str]:
     if not isinstance(test, Mapping):
         raise mistake("is not a test", where=where, expected='{"input": "...", "output": "..."}', found=repr(test)[:40])
-    check_keys(test, ("input", "output", "type", "function"), where)
-    kind = test.get("type", "stdin")
+    check_keys(test, ("input", "output", "testtype", "fn_name"), where)
+    kind = test.get("testtype", "stdin")
     if kind not in TEST_KINDS:
-        raise mistake("no type of test", where=where, expected=" or ".join(TEST_KINDS), found=repr(kind)[:40])
+        raise mistake("no testtype", where=where, expected=" or ".join(TEST_KINDS), found=repr(kind)[:40])
     for key in ("input", "output"):
         if not isinstance(test.get(key), str):
             found = "nothing" if key not in test else type(test[key]).__name__
             raise mistake(f"no {key!r}", where=where, expected="a text, which may be empty", found=found)
-    clean = {"input": test["input"], "output": test["output"], "type": kind}
-    return clean | ({"function": text_of(test, "function", where)} if kind == "functional" else {})
+    clean = {"input": test["input"], "output": test["output"], "testtype": kind}
+    return clean | ({"fn_name": text_of(test, "fn_name", where)} if kind == "functional" else {})
 
 
 def _instructions(row: Mapping[str, Any], where: str) -> dict[str, Any]:
