@@ -16,7 +16,7 @@ CODE = {
 FUNCTION = {
     "id": "f", "problem": "Twice x.", "kind": "code",
     "starter_code": "class Solution:\n    def twice(self, x):\n        ",
-    "tests": [{"input": "3", "output": "6", "type": "functional", "function": "twice"}],
+    "tests": [{"input": "3", "output": "6", "testtype": "functional", "fn_name": "twice"}],
 }  # fmt: skip
 INSTRUCTIONS = {
     "id": "n", "problem": "Say hello in at least three words, without commas.", "kind": "instructions",

@@ -17,9 +17,9 @@ REAL = importlib.util.find_spec("zaya_jax.grading") is not None and all(
 
 @dataclass
 class CodeVerdict:
-    passed: int
+    passed: bool
     count: int
-    first_failure: str | None
+    first_failure: int | None
     status: str
 
 
@@ -33,11 +33,11 @@ def extract(text: str, kind: str) -> str | None:
     return answer if answer and re.fullmatch(wanted, answer) else None
 
 
-def equivalent(gold: str, answer: str, kind: str) -> bool:
+def equivalent(gold: str, answer: str, kind: str, verifier=None) -> bool:
     return int(gold) == int(answer) if kind == "integer" else gold.replace(" ", "") == answer.replace(" ", "")
 
 
-def cluster(answers: list[str | None], kind: str) -> list[int]:
+def cluster(answers: list[str | None], kind: str, verifier=None) -> list[int]:
     found: list[str] = []
     numbers = []
     for answer in answers:
@@ -48,14 +48,16 @@ def cluster(answers: list[str | None], kind: str) -> list[int]:
 
 
 def check_code(code: str, tests: list[dict], sandbox) -> CodeVerdict:
-    passed = [_passes(code, test) for test in tests]
-    return CodeVerdict(sum(passed), len(passed), None, "passed" if all(passed) else "wrong answer")
+    failed = next((place for place, test in enumerate(tests) if not _passes(code, test)), None)
+    return CodeVerdict(
+        failed is None, len(tests) if failed is None else failed, failed, "wrong" if failed else "passed"
+    )
 
 
 def _passes(code: str, test: dict) -> bool:
-    if test["type"] == "functional":
+    if test["testtype"] == "functional":
         arguments = ", ".join(test["input"].splitlines())
-        code += f"\nimport json\nprint(json.dumps(Solution().{test['function']}({arguments})))"
+        code += f"\nimport json\nprint(json.dumps(Solution().{test['fn_name']}({arguments})))"
     done = subprocess.run([sys.executable, "-I", "-c", code], input=test["input"], capture_output=True, text=True)
     return done.returncode == 0 and done.stdout.split() == test["output"].split()
 

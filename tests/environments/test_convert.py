@@ -53,6 +53,7 @@ def converted(tmp_path, form: str, *rows: dict, **days) -> list[dict]:
 def test_aime_has_whole_numbers_and_hmmt_latex_throughout(tmp_path):
     (row,) = converted(tmp_path, "matharena", AIME)
     assert row == {"id": "1", "problem": "What is $1+1$?", "kind": "integer", "answer": "2"}
+    assert converted(tmp_path, "matharena", AIME, AIME | {"problem_idx": 2, "answer": 1000})[0]["kind"] == "latex"
     rows = converted(tmp_path, "matharena", AIME, HMMT)
     assert [(row["kind"], row["answer"]) for row in rows] == [("latex", "2"), ("latex", r"\frac{1}{2}")]
 
@@ -93,14 +94,14 @@ def test_mmlu_pro(tmp_path, capsys):
 )
 def test_livecodebench_with_private_tests_in_every_wrapping(tmp_path, private):
     (row,) = converted(tmp_path, "livecodebench", livecodebench(private))
-    assert row["tests"] == [{"input": "1\n", "output": "2\n", "type": "stdin"}] * 2
+    assert row["tests"] == [{"input": "1\n", "output": "2\n", "testtype": "stdin"}] * 2
     assert (row["date"], row["source"]) == ("2025-02-08", "atcoder easy") and "starter_code" not in row
 
 
 def test_livecodebench_functions(tmp_path):
     changes = {"starter_code": "class Solution:", "metadata": '{"func_name": "add"}'}
     (row,) = converted(tmp_path, "livecodebench", livecodebench(json.dumps([CALL]), **changes))
-    assert row["tests"][1] == {"input": "[1]\n2", "output": "3", "type": "functional", "function": "add"}
+    assert row["tests"][1] == {"input": "[1]\n2", "output": "3", "testtype": "functional", "fn_name": "add"}
     assert row["starter_code"] == "class Solution:"
 
 

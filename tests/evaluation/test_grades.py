@@ -11,6 +11,9 @@ from zaya_jax.environments.benchmarks import read_benchmark, verify
 from zaya_jax.errors import UserError
 from zaya_jax.evaluation.grades import grade, grades_path, read_grades, write_grades
 
+# Whether math-verify is there is no matter here: nothing needs it.
+pytestmark = pytest.mark.filterwarnings("ignore:math-verify is not installed")
+
 
 @pytest.fixture
 def problems(tmp_path):
@@ -54,7 +57,7 @@ def test_programs_and_instructions_have_no_vote(grading, problems):
 def test_an_answer_given_often_is_judged_once(grading, problems, monkeypatch):
     judged = []
     monkeypatch.setattr(
-        "zaya_jax.evaluation.grades.judge", lambda problem, answer, _: judged.append(answer) or (1, None)
+        "zaya_jax.evaluation.grades.judge", lambda problem, answer, *_: judged.append(answer) or (1, None)
     )
     grade(problems, [sample("e", i, response=r"\boxed{1 2 3}") for i in range(9)])
     assert len(judged) == 1
@@ -70,6 +73,15 @@ def test_grades_on_disk(grading, tmp_path, problems, samples):
         "benchmark", "problem", "index", "method", "seed", "correct", "format", "answer", "cluster", "error",
     }  # fmt: skip
     assert grades_path(tmp_path / "single.jsonl") == tmp_path / "single.grades.jsonl"
+
+
+def test_without_math_verify_a_warning_says_what_counts_as_wrong(grading, problems, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.warns(
+        UserWarning, match="math-verify is not installed: what exact rules cannot compare counts as wrong"
+    ):
+        grades = grade(problems, [sample("l", response=RIGHT["l"]), sample("l", 1, response=WRONG["l"])])
+    assert [one.correct for one in grades] == [True, False]
 
 
 def test_a_sample_of_no_problem(problems):

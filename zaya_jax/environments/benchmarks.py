@@ -48,19 +48,23 @@ def read_benchmark(path: pathlib.Path | str, seed: int = 0, prompts: pathlib.Pat
     return problems
 
 
-def verify(problem: Problem, response: str, *, sandbox: Any = None, in_thinking: bool = False) -> Verdict:
+def verify(
+    problem: Problem, response: str, *, sandbox: Any = None, verifier: Any = None, in_thinking: bool = False
+) -> Verdict:
     """Whether a response answers its problem.
 
     Args:
         problem: of `read_benchmark`.
         response: all that was generated, think marks included.
         sandbox: `zaya_jax.grading.sandbox.Sandbox` that code runs in; None makes one.
+        verifier: an entered `zaya_jax.grading.equivalence.MathVerifier`, for LaTeX that exact rules cannot compare;
+            without one, that is wrong.
         in_thinking: the prompt opened the reasoning, so that the response begins inside it.
     """
     answer, error = find_answer(problem, response, in_thinking=in_thinking)
     if answer is None:
         return Verdict(0.0, False, False, error)
-    correct, error = judge(problem, answer, sandbox)
+    correct, error = judge(problem, answer, sandbox, verifier)
     return Verdict(float(correct), correct, True, error, answer)
 
 
@@ -80,7 +84,7 @@ def find_answer(problem: Problem, response: str, *, in_thinking: bool = False) -
     return (answer, None) if answer is not None else (None, NO_ANSWER)
 
 
-def judge(problem: Problem, answer: str, sandbox: Any = None) -> tuple[bool, str | None]:
+def judge(problem: Problem, answer: str, sandbox: Any = None, verifier: Any = None) -> tuple[bool, str | None]:
     """Whether an answer is right, and where it fails if that can be said."""
     hidden = problem.hidden
     if hidden["kind"] == "code":
@@ -89,7 +93,7 @@ def judge(problem: Problem, answer: str, sandbox: Any = None) -> tuple[bool, str
         return _follow(answer, hidden["instructions"])
     from zaya_jax.grading.equivalence import equivalent
 
-    return bool(equivalent(hidden["answer"], answer, hidden["kind"])), None
+    return bool(equivalent(hidden["answer"], answer, hidden["kind"], verifier)), None
 
 
 def shuffled(count: int, seed: int, name: str) -> list[int]:
@@ -127,8 +131,7 @@ def _run_tests(code: str, tests: Sequence[Mapping[str, Any]], sandbox: Any) -> t
 
         sandbox = Sandbox()
     verdict = check_code(code, [dict(test) for test in tests], sandbox)
-    passed = verdict.passed == verdict.count
-    return passed, None if passed else f"{verdict.passed} of {verdict.count} tests; {verdict.status}"
+    return verdict.passed, None if verdict.passed else f"{verdict.status} at test {verdict.count + 1} of {len(tests)}"
 
 
 def _follow(answer: str, instructions: Sequence[Mapping[str, Any]]) -> tuple[bool, str | None]:

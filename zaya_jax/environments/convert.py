@@ -10,7 +10,6 @@ import csv
 import json
 import pathlib
 import pickletools
-import re
 import sys
 import zlib
 from base64 import b64decode
@@ -18,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from zaya_jax.environments.rows import read_rows
-from zaya_jax.environments.schema import MOST_BYTES, check_date, check_row
+from zaya_jax.environments.schema import MOST_BYTES, check_date, check_row, is_small_integer
 from zaya_jax.errors import mistake
 from zaya_jax.sampling.files import write_rows
 
@@ -81,7 +80,7 @@ def read_table(path: pathlib.Path | str) -> list[tuple[str, dict[str, Any]]]:
 def _matharena(rows: Sequence[tuple[str, Row]]) -> list[dict[str, Any]]:
     # One kind for the whole contest: where one answer is LaTeX, the model is not to be told that others are numbers.
     answers = [str(row["answer"]).strip() for _, row in rows]
-    kind = "integer" if all(re.fullmatch(r"-?\d+", answer, re.ASCII) for answer in answers) else "latex"
+    kind = "integer" if all(map(is_small_integer, answers)) else "latex"
     return [
         _plain({"id": str(row["problem_idx"]), "problem": row["problem"], "kind": kind, "answer": answer,
                 "source": row.get("source")})
@@ -135,12 +134,12 @@ def _livecodebench_row(row: Row, where: str) -> dict[str, Any]:
     function = (_json(row.get("metadata") or "{}", where, "metadata") or {}).get("func_name")
     tests = _json(row["public_test_cases"], where, "public_test_cases")
     tests = tests + _private_tests(row["private_test_cases"], where)
-    made = [{"input": test["input"], "output": test["output"], "type": test["testtype"]} for test in tests]
+    made = [{"input": test["input"], "output": test["output"], "testtype": test["testtype"]} for test in tests]
     for test in made:
-        if test["type"] == "functional":
+        if test["testtype"] == "functional":
             if not function:
                 raise mistake("no func_name in metadata", where=where, expected="one: there are functional tests")
-            test["function"] = function
+            test["fn_name"] = function
     source = " ".join(str(row[key]) for key in ("platform", "difficulty") if row.get(key))
     return _plain({
         "id": str(row["question_id"]), "problem": row["question_content"], "kind": "code", "tests": made,

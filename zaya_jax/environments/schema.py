@@ -1,10 +1,11 @@
 """What a row of a benchmark file looks like: version 1 of the schema, and its checks (examples: docs/benchmarks.md).
 
     every kind    {"id": "...", "problem": "...", "kind": "...", "source"?: "...", "date"?: "YYYY-MM-DD", "schema"?: 1}
-    integer       "answer": 70, or "70"
+    integer       "answer": 70, or "70": 0 to 999, as AIME asks for
     latex, exact  "answer": "..."
     choice        "choices": ["...", ...], "answer": the index of the right one from 0, or its letter
-    code          "tests": [{"input": "...", "output": "..."}, ...], or these as base64 of zlib of JSON, "starter_code"?
+    code          "tests": [{"input": "...", "output": "...", "testtype"?: "stdin"}, ...], "starter_code"?: "...";
+                  or tests {"input", "output", "testtype": "functional", "fn_name"}; all as base64 of zlib of JSON too
     instructions  "instructions": [{"name": "...", "arguments"?: {...}}, ...]
 
 Unlike in training data every other key is refused: a misspelt one would quietly change what is measured.
@@ -17,7 +18,6 @@ import binascii
 import datetime
 import json
 import re
-import string
 import zlib
 from collections.abc import Mapping
 from typing import Any
@@ -35,7 +35,7 @@ KINDS = {
     "instructions": ("instructions",),
 }
 EVERY = ("schema", "id", "problem", "kind", "source", "date")
-LETTERS = string.ascii_uppercase
+LETTERS = "ABCDEFGHIJ"
 TEST_KINDS = ("stdin", "functional")
 MOST_BYTES = 1 << 29  # of tests, unpacked: what claims to be more is refused before it fills the memory
 
@@ -91,6 +91,11 @@ def unpack_tests(packed: str, where: str) -> Any:
         raise mistake("unpacked tests are not JSON", where=where, found=repr(data[:20])) from None
 
 
+def is_small_integer(answer: str) -> bool:
+    """Whether an answer is one of kind integer: 0 to 999, leading zeros allowed."""
+    return re.fullmatch(r"0*\d{1,3}", answer.strip(), re.ASCII) is not None
+
+
 def _check_version(row: Mapping[str, Any], where: str) -> None:
     version = row.get("schema", VERSION)
     if type(version) is not int or version != VERSION:
@@ -99,9 +104,9 @@ def _check_version(row: Mapping[str, Any], where: str) -> None:
 
 def _integer(row: Mapping[str, Any], where: str) -> dict[str, Any]:
     answer = _given(row, "answer", where)
-    if isinstance(answer, bool) or not re.fullmatch(r"[-+]?\d+", str(answer).strip(), re.ASCII):
+    if isinstance(answer, bool) or not is_small_integer(str(answer)):
         fix = 'kind "latex" takes other answers'
-        raise mistake("answer is not a whole number", where=where, found=repr(answer)[:40], fix=fix)
+        raise mistake("answer is not a whole number from 0 to 999", where=where, found=repr(answer)[:40], fix=fix)
     return {"answer": str(answer).strip()}
 
 
@@ -151,16 +156,16 @@ def _code(row: Mapping[str, Any], where: str) -> dict[str, Any]:
 def _test(test: Any, where: str) -> dict[str, str]:
     if not isinstance(test, Mapping):
         raise mistake("is not a test", where=where, expected='{"input": "...", "output": "..."}', found=repr(test)[:40])
-    check_keys(test, ("input", "output", "type", "function"), where)
-    kind = test.get("type", "stdin")
+    check_keys(test, ("input", "output", "testtype", "fn_name"), where)
+    kind = test.get("testtype", "stdin")
     if kind not in TEST_KINDS:
-        raise mistake("no type of test", where=where, expected=" or ".join(TEST_KINDS), found=repr(kind)[:40])
+        raise mistake("no testtype", where=where, expected=" or ".join(TEST_KINDS), found=repr(kind)[:40])
     for key in ("input", "output"):
         if not isinstance(test.get(key), str):
             found = "nothing" if key not in test else type(test[key]).__name__
             raise mistake(f"no {key!r}", where=where, expected="a text, which may be empty", found=found)
-    clean = {"input": test["input"], "output": test["output"], "type": kind}
-    return clean | ({"function": text_of(test, "function", where)} if kind == "functional" else {})
+    clean = {"input": test["input"], "output": test["output"], "testtype": kind}
+    return clean | ({"fn_name": text_of(test, "fn_name", where)} if kind == "functional" else {})
 
 
 def _instructions(row: Mapping[str, Any], where: str) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from zaya_jax.environments.benchmarks import read_benchmark
 from zaya_jax.environments.environment import Problem
 from zaya_jax.errors import mistake
 from zaya_jax.evaluation.grades import Grade, grade, grades_path, read_grades, write_grades
-from zaya_jax.evaluation.page import write_evaluation
+from zaya_jax.evaluation.page import by_benchmark, write_evaluation
 from zaya_jax.evaluation.samples import SINGLE, Sample, read_samples
 from zaya_jax.evaluation.score import Comparison, Score, compare, score
 from zaya_jax.evaluation.tables import attempts_table, comparisons_table, markdown, scores_table, text
@@ -46,6 +46,7 @@ def compare_files(
         raise mistake("charts without a page", expected="--output with --png")
     problems = {pathlib.Path(path).stem: read_benchmark(path, choices_seed) for path in benchmarks}
     scores = [one for name, path in zip(run_names(files), files) for one in _scores(name, path, problems, workers)]
+    scores = [one for group in by_benchmark(scores).values() for one in group]
     comparisons = compare_all(scores, seed)
     for file in write_evaluation(output, scores, comparisons, png) if output else []:
         print(file, file=sys.stderr)

@@ -2,17 +2,19 @@
 
     {"benchmark", "problem", "index", "method", "seed", "correct", "format", "answer", "cluster", "error"}
 
-Answers are taken out and compared here, in this process; code runs in its sandbox, several at once; LaTeX that does not
-compare equal as text goes to math-verify, in processes of its own, where that is installed (extra `math`).
+Answers are taken out and compared here, in this process; code runs in its sandbox, several at once; LaTeX that exact
+rules cannot compare goes to math-verify, in processes of its own, where that is installed.
 """
 
 from __future__ import annotations
 
 import collections
 import concurrent.futures
+import contextlib
 import dataclasses
 import importlib.util
 import pathlib
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -76,9 +78,15 @@ def grade(problems: Sequence[Problem], samples: Sequence[Sample], workers: int =
             fix = "was it sampled from another file?"
             raise mistake("a sample of no problem", where=sample.benchmark, found=repr(sample.problem)[:60], fix=fix)
     found = [find_answer(by_id[sample.problem], sample.response) for sample in samples]
-    pairs = dict.fromkeys((s.problem, answer) for s, (answer, _) in zip(samples, found) if answer is not None)
-    judged = _judge_all(by_id, list(pairs), workers, sandbox)
-    clusters = _clusters(by_id, samples, [answer for answer, _ in found])
+    # Equal answers to one problem are judged once.
+    pairs = list(dict.fromkeys((s.problem, answer) for s, (answer, _) in zip(samples, found) if answer is not None))
+    asked = [by_id[name] for name in dict(pairs)]
+    sandbox = sandbox or _sandbox(asked)
+    # Threads: what is slow happens in other processes.
+    with _verifier(asked, workers) as verifier, concurrent.futures.ThreadPoolExecutor(max(workers, 1)) as pool:
+        verdicts = pool.map(lambda pair: judge(by_id[pair[0]], pair[1], sandbox, verifier), pairs)
+        judged = dict(zip(pairs, verdicts))
+        clusters = _clusters(by_id, samples, [answer for answer, _ in found], pool, verifier)
     return [_grade(*three, judged) for three in zip(samples, found, clusters)]
 
 
@@ -106,21 +114,6 @@ def read_grades(path: pathlib.Path | str) -> list[Grade]:
     return [_parse(row, where) for where, row in read_rows(path)]
 
 
-def _judge_all(
-    problems: Mapping[str, Problem], pairs: Sequence[tuple[str, str]], workers: int, sandbox: Any
-) -> dict[tuple[str, str], tuple[bool, str | None]]:
-    """Verdicts by problem and answer: equal answers to one problem are judged once."""
-
-    def one(pair: tuple[str, str]) -> tuple[bool, str | None]:
-        return judge(problems[pair[0]], pair[1], sandbox)
-
-    sandbox = sandbox or _sandbox(problems.values())
-    with concurrent.futures.ThreadPoolExecutor(max(workers, 1)) as pool:  # threads: the work is in other processes
-        judged = dict(zip(pairs, pool.map(one, pairs)))
-    doubtful = [pair for pair in pairs if problems[pair[0]].hidden["kind"] == "latex" and not judged[pair][0]]
-    return judged | _verified(problems, doubtful, workers)
-
-
 def _sandbox(problems: Iterable[Problem]) -> Any:
     if not any(problem.hidden["kind"] == "code" for problem in problems):
         return None
@@ -129,31 +122,39 @@ def _sandbox(problems: Iterable[Problem]) -> Any:
     return Sandbox()
 
 
-def _verified(
-    problems: Mapping[str, Problem], pairs: Sequence[tuple[str, str]], workers: int
-) -> dict[tuple[str, str], tuple[bool, str | None]]:
-    """What math-verify says of answers that are not the same text; nothing without it."""
-    if not pairs or importlib.util.find_spec("math_verify") is None:
-        return {}
+def _verifier(problems: Iterable[Problem], workers: int) -> contextlib.AbstractContextManager:
+    """math-verify's processes if there is LaTeX to compare and it is installed; else nothing, with a warning."""
+    if not any(problem.hidden["kind"] == "latex" for problem in problems):
+        return contextlib.nullcontext()
+    if importlib.util.find_spec("math_verify") is None:
+        warnings.warn("math-verify is not installed: what exact rules cannot compare counts as wrong", stacklevel=3)
+        return contextlib.nullcontext()
     from zaya_jax.grading.equivalence import MathVerifier
 
-    with MathVerifier(workers, MATH_SECONDS) as verifier:
-        said = verifier.equivalent_many([(problems[name].hidden["answer"], answer) for name, answer in pairs])
-    return {pair: (bool(one.equivalent), one.error) for pair, one in zip(pairs, said)}
+    return MathVerifier(workers, MATH_SECONDS)
 
 
-def _clusters(problems: Mapping[str, Problem], samples: Sequence[Sample], answers: Sequence[str | None]):
+def _clusters(
+    problems: Mapping[str, Problem],
+    samples: Sequence[Sample],
+    answers: Sequence[str | None],
+    pool: concurrent.futures.Executor,
+    verifier: Any,
+) -> list[int | None]:
     """The class of each sample's answer, equal for equivalent answers to one problem; None for those without a vote."""
     places = collections.defaultdict(list)
     for place, (sample, answer) in enumerate(zip(samples, answers)):
         if answer is not None and problems[sample.problem].hidden["kind"] in CLUSTERED:
             places[sample.problem].append(place)
-    clusters: list[int | None] = [None] * len(samples)
-    for name, members in places.items():
+
+    def classes(name: str) -> list[int]:
         from zaya_jax.grading.equivalence import cluster
 
-        classes = cluster([answers[place] for place in members], problems[name].hidden["kind"])
-        for place, number in zip(members, classes):
+        return cluster([answers[place] for place in places[name]], problems[name].hidden["kind"], verifier)
+
+    clusters: list[int | None] = [None] * len(samples)
+    for members, numbers in zip(places.values(), pool.map(classes, places)):
+        for place, number in zip(members, numbers):
             clusters[place] = int(number)
     return clusters
 

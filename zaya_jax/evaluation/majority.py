@@ -67,10 +67,13 @@ def _others(counts: collections.Counter, silent: int, votes: int, rest: int, p: 
     """Chances that the other classes and the silent take `rest` samples, none more than `votes`: by number of ties."""
     ties = rest // votes + 1
     ways = np.zeros((ties, rest + 1))  # [ties, samples taken]
-    ways[0] = _binomial(silent, p, rest)
+    # Classes that cannot reach so many are as good as silent.
+    ways[0] = _binomial(silent + sum(size * count for size, count in counts.items() if size < votes), p, rest)
     for size, count in counts.items():
+        if size < votes:
+            continue
         pmf = _binomial(size, p, rest)
-        below, tied = pmf[:votes], pmf[votes] if votes <= min(size, rest) else 0.0
+        below, tied = pmf[:votes], pmf[votes] if votes <= rest else 0.0
         for _ in range(count):
             new = np.zeros_like(ways)
             for taken, chance in enumerate(below):

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import math
 import pathlib
+import re
 import string
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from zaya_jax.evaluation.presets import TEST_TIME
 from zaya_jax.evaluation.score import Comparison, Score
 from zaya_jax.evaluation.tables import (
-    NONE,
     Table,
     attempts_table,
     comparisons_table,
@@ -31,10 +31,10 @@ MOST_ROWS = 200  # of problems
 X_LABEL = "generated tokens a problem"
 
 _SCORES = (
-    "Per cent of right samples, averaged over problems. SE problems: how far the score would move on other problems of "
-    "the kind; SE samples: how far if these problems were sampled again, which is what a published score on the same "
-    "problems is to be held against. Tokens: mean generated for a sample. The report's prompts are not published; ours "
-    "are our own."
+    "Per cent of right samples, averaged over problems, with two standard errors. ± problems: how far the score would "
+    "move on other problems of the kind; ± samples: how far if these problems were sampled again, which is what a "
+    "published score on the same problems is to be held against. Difference: from the report. Tokens: mean generated "
+    "for a sample. The report's prompts are not published; ours are our own."
 )
 _COMPARISONS = "Paired bootstrap over the problems that both runs have; Holm corrects p for all rows of this table."
 _ATTEMPTS = (
@@ -62,14 +62,14 @@ def write_evaluation(
 
 def evaluation_page(scores: Sequence[Score], comparisons: Sequence[Comparison] = ()) -> str:
     """The page. It holds what it needs."""
-    attempts, compared = attempts_table(scores), comparisons_table(comparisons)
+    attempts, compared = _grouped(scores, attempts_table), comparisons_table(comparisons)
     numbers = {name: number for number, name in enumerate(dict.fromkeys(one.run for one in scores))}
     figures = [accuracy_figure(name, group, numbers) for name, group in by_benchmark(scores).items()]
     parts = [
-        html.section("Scores", _table(scores_table(scores)), note=_SCORES),
+        html.section("Scores", *_grouped(scores, scores_table), note=_SCORES),
         html.section("Comparisons", _table(compared), note=_COMPARISONS) if compared else None,
         html.section("Accuracy against tokens", tag("div", *figures, class_="charts"), note=_TOKENS),
-        html.section("Several attempts", _table(attempts), note=_ATTEMPTS) if attempts else None,
+        html.section("Several attempts", *attempts, note=_ATTEMPTS) if attempts else None,
         html.section("Problems", *(_problems(name, group) for name, group in by_benchmark(scores).items())),
     ]
     named = " · ".join(name for name in numbers if name)
@@ -102,11 +102,11 @@ def accuracy_figure(benchmark: str, scores: Sequence[Score], numbers: dict[str, 
     for letter, one in zip(_letters(), scores):
         number, about = numbers[one.run], settings_text(one.settings)
         hint = f"{one.run or title(benchmark)}, {about}: {percent(one.average)} % at {short(one.cost)} tokens"
-        points.append(_point("●", letter, one.cost, 100 * one.average, x, y, run_class(number), hint))
-        legend.append(tag("li", swatch(number, "points"), tag("b", letter), f"{one.run} {about}".strip()))
+        points += _point("●", letter, x.place(max(one.cost, 1.0)), y.place(100 * one.average), run_class(number), hint)
+        legend.append(tag("li", swatch(number, "points"), tag("b", letter), _legend(one)))
     for place, (about, value, tokens) in enumerate(rings, 1):
-        points.append(_point("○", str(place), tokens, value, x, y, "", f"report, {about}: {value} %"))
-        legend.append(tag("li", tag("b", "○"), tag("b", str(place)), f"report {about}", class_="style"))
+        points += _point("○", str(place), x.place(tokens), y.place(value), "style", f"report, {about}: {value} %")
+        legend.append(tag("li", tag("b", "○"), tag("b", str(place)), f"report: {about}", class_="style"))
     caption = tag("figcaption", tag("h3", title(benchmark), tag("span", " %", class_="unit")))
     return tag("figure", caption, frame([picture, *points], x, y, X_LABEL), tag("ul", *legend, class_="legend"),
                class_="chart")  # fmt: skip
@@ -133,11 +133,17 @@ def _bar_path(one: Score, x: Axis, y: Axis, number: int) -> Html:
     return tag("path", d=f"M{middle} {top}V{bottom}", class_=f"{run_class(number)} thin")
 
 
-def _point(sign: str, name: str, tokens: float, value: float, x: Axis, y: Axis, colour: str, hint: str) -> Html:
-    style = f"left:{100 * float(x.place(max(tokens, 1.0))):.2f}%;bottom:{100 * float(y.place(value)):.2f}%"
-    kind = f"mark {colour}".strip()
-    label = tag("span", name, class_=kind, style=f"{style};transform:translate(.45rem,15%)", aria_hidden="true")
-    return html.join([tag("span", sign, class_=kind, style=style, title=hint), label])
+def _point(sign: str, name: str, x: float, y: float, colour: str, hint: str) -> list[Html]:
+    """A sign at its place, in shares of the area, and its name at its right; that of a ring below it at the left."""
+    style = f"left:{100 * float(x):.2f}%;bottom:{100 * float(y):.2f}%"
+    shift = "translate(.45rem,15%)" if colour != "style" else "translate(calc(-100% - .4rem),85%)"
+    soft = "" if colour != "style" else ";color:var(--soft)"
+    label = tag("span", name, class_=f"mark {colour}", style=f"{style};transform:{shift}{soft}", aria_hidden="true")
+    return [tag("span", sign, class_=f"mark {colour}", style=style, title=hint), label]
+
+
+def _legend(one: Score) -> str:
+    return f"{one.run}: {settings_text(one.settings)}" if one.run else settings_text(one.settings)
 
 
 def _letters():
@@ -163,12 +169,21 @@ def _problems(benchmark: str, scores: Sequence[Score]) -> Html:
     return html.details(f"{title(benchmark)}: {len(names):,} problems{cut}", table)
 
 
-def _table(table: Table) -> Html:
-    """Words and numbers side by side: each cell that is words is told to stay at the left."""
+def _grouped(scores: Sequence[Score], make: Callable[..., Table | None]) -> list[Html]:
+    """One table for one run; for several one a benchmark, so that a row begins with its run and fits."""
+    if len({one.run for one in scores}) < 2:
+        tables = [("", make(scores))]
+    else:
+        tables = [(title(name), make(group, benchmarks=False)) for name, group in by_benchmark(scores).items()]
+    return [_table(table, caption) for caption, table in tables if table]
+
+
+def _table(table: Table, caption: str = "") -> Html:
+    """Words and numbers side by side: a cell of words is told to stay at the left."""
     rows = [[row[0], *(_left(cell) if place < table.words else cell for place, cell in enumerate(row[1:], 1))]
             for row in table.rows]  # fmt: skip
     head = [_left(cell) if 0 < place < table.words else cell for place, cell in enumerate(table.head)]
-    return html.table(head, rows, kind="numbers")
+    return html.table(head, rows, caption=caption, kind="numbers")
 
 
 def _left(cell: str) -> Html:
@@ -176,8 +191,12 @@ def _left(cell: str) -> Html:
 
 
 def _save(output: pathlib.Path, benchmark: str, scores: Sequence[Score]) -> pathlib.Path:
-    curves = [Curve(f"{one.run or NONE} {settings_text(one.settings)}", [one.cost], [100 * one.average], True, place)
+    curves = [Curve(_legend(one), [one.cost / 1000], [100 * one.average], True, place % 5)
               for place, one in enumerate(scores)]  # fmt: skip
-    curves += [Curve(f"report {about}", [tokens], [value], True, 5) for about, value, tokens in _rings(benchmark)]
-    path = output.with_name(f"{output.stem}.{benchmark}.png")
-    return save_png(path, [Panel(f"{title(benchmark)}, %", curves)], title=title(benchmark), x_label=X_LABEL)
+    rings = sorted((tokens / 1000, value) for _, value, tokens in _rings(benchmark))
+    if rings:
+        curves.append(Curve("report, Markovian RSA", *zip(*rings), points=True, color=5))
+    name = re.sub(r"[^\w.-]", "_", benchmark)
+    path = output.with_name(f"{output.stem}.{name}.png")
+    panel = Panel("right, %", curves)
+    return save_png(path, [panel], title=title(benchmark), x_label=f"{X_LABEL}, thousands")

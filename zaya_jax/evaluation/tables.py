@@ -30,29 +30,36 @@ class Table:
     words: int = 1
 
 
-def scores_table(scores: Sequence[Score]) -> Table:
-    """Ours beside what was published, with both errors, sizes, truncation and format."""
-    runs = len({one.run for one in scores}) > 1
-    names = ("benchmark", "run") if runs else ("benchmark",)
-    head = (*names, "score", "SE problems", "SE samples", "report", "model card", "difference", "problems", "k",
-            "truncated", "format", "tokens")  # fmt: skip
-    return Table(head, [_score_row(one, runs) for one in scores], len(names))
+def scores_table(scores: Sequence[Score], benchmarks: bool = True) -> Table:
+    """Ours beside what was published, with both errors (SE), sizes, truncation and format; a row a score.
+
+    Args:
+        scores: of runs on benchmarks.
+        benchmarks: whether these have a column. Without it the runs have one, else only if there are several.
+    """
+    names, named = _names(scores, benchmarks)
+    head = ("score", "± problems", "± samples", "report", "model card", "difference", "problems", "k", "truncated",
+            "format", "tokens")  # fmt: skip
+    rows = [_score_row(one) for one in scores]
+    # Of what was published only what there is.
+    shown = [place for place in range(len(head)) if place not in (3, 4, 5) or any(row[place] != NONE for row in rows)]
+    rows = [(*name, *(row[place] for place in shown)) for name, row in zip(named, rows)]
+    return Table((*names, *(head[place] for place in shown)), rows, len(names))
 
 
-def attempts_table(scores: Sequence[Score]) -> Table | None:
-    """pass@k and maj@k; None if there is one sample a problem. Of many k the powers of two that fit."""
+def attempts_table(scores: Sequence[Score], benchmarks: bool = True) -> Table | None:
+    """pass@k and maj@k; None if there is one sample a problem. Of many k the largest, and 1; names as above."""
     ks = sorted({k for one in scores for k in one.passes})
     if not ks or ks[-1] < 2:
         return None
     ks = ks[:1] + ks[1:][-MOST_KS + 1 :]
     voted = [k for k in ks if k > 1 and any(_known(one.majorities.get(k)) for one in scores)]
-    head = ("benchmark", "run", *(f"pass@{k}" for k in ks), *(f"maj@{k}" for k in voted))
+    names, named = _names(scores, benchmarks)
     rows = [
-        (title(one.benchmark), one.run or NONE, *(percent(one.passes.get(k)) for k in ks),
-         *(percent(one.majorities.get(k)) for k in voted))
-        for one in scores
-    ]  # fmt: skip
-    return Table(head, rows, 2)
+        (*name, *(percent(one.passes.get(k)) for k in ks), *(percent(one.majorities.get(k)) for k in voted))
+        for name, one in zip(named, scores)
+    ]
+    return Table((*names, *(f"pass@{k}" for k in ks), *(f"maj@{k}" for k in voted)), rows, len(names))
 
 
 def comparisons_table(comparisons: Sequence[Comparison]) -> Table | None:
@@ -115,13 +122,20 @@ def signed(value: float) -> str:
     return f"{rounded:+.1f}".replace("-", "−") if rounded else "0.0"
 
 
-def _score_row(one: Score, runs: bool) -> tuple[str, ...]:
+def _names(scores: Sequence[Score], benchmarks: bool) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """The columns that say what a row is about, and their cells."""
+    runs = not benchmarks or len({one.run for one in scores}) > 1
+    cells = [(title(one.benchmark),) * benchmarks + (one.run or NONE,) * runs for one in scores]
+    return ("benchmark",) * benchmarks + ("run",) * runs, cells
+
+
+def _score_row(one: Score) -> tuple[str, ...]:
     report = reported(one)
     card = PRESETS[one.benchmark].model_card if one.benchmark in PRESETS and not one.settings else ()
     fewest, most = one.k
     return (
-        title(one.benchmark), *((one.run or NONE,) if runs else ()), percent(one.average), percent(one.error),
-        percent(one.sampling), f"{report:.1f}" if report is not None else NONE,
+        percent(one.average), percent(one.error), percent(one.sampling),
+        f"{report:.1f}" if report is not None else NONE,
         " / ".join(f"{value:.1f}" for value in card) or NONE,
         signed(100 * one.average - report) if report is not None else NONE,
         str(len(one.counts)), str(fewest) if fewest == most else f"{fewest}–{most}", percent(one.truncated),

@@ -71,11 +71,12 @@ def _parts(run: Sequence[Problem], limit: int) -> Iterator[Html | None]:
 
 
 def _lead(settings: Record) -> Html:
-    shown = ((name, settings.get(key)) for key, name in _SETTINGS.items())
-    words = [tag("span", f"{name} " if name else "", _short(_setting(value))) for name, value in shown
-             if value is not None]  # fmt: skip
-    probes = [tag("span", "tails probed")] if settings.get("probe_answers") else []
-    return join([*words, *probes], " · ") or Html("The settings are not known.")
+    given = [(name, _setting(settings[key])) for key, name in _SETTINGS.items() if settings.get(key) is not None]
+    probes = [("tails", "probed")] if settings.get("probe_answers") else []
+    words = [join([f"{name} " if name else "", _short(value)]) for name, value in [*given, *probes]]
+    # Each with the dot behind it, so that no line begins with one.
+    spans = [tag("span", word, " ·" if place < len(words) else "") for place, word in enumerate(words, 1)]
+    return join(spans, " ") or Html("The settings are not known.")
 
 
 def _setting(value: Any) -> str:
@@ -186,7 +187,9 @@ def _index(run: Sequence[Problem]) -> Html | None:
 def _row(problem: Problem) -> list[Any]:
     numbers = range(len(problem.rounds))
     name = tag("a", _short(problem.id), href=f"#p{problem.place}")
-    strips = tag("span", *(_strip(problem, number) for number in numbers), class_="strips")
+    strips = tag(
+        "span", *(_strip(problem, number) for number in numbers), class_="strips", style=f"--rounds:{len(numbers)}"
+    )
     correct = " → ".join(_correct(problem, number) for number in numbers)
     return [name, strips, correct, _choice(problem, "majority"), _choice(problem, "final"), _gold(problem)]
 

@@ -29,7 +29,9 @@ def draw(problem: Problem, limit: int) -> Html:
             parts.append(_lines(problem, number))
         parts.append(_head(problem, number))
         parts += [_slot(problem, number, index, limit) for index in range(size)]
-    graph = tag("div", *parts, class_="graph", style=f"--n:{size};--gaps:{rounds - 1}")
+    graph = tag(
+        "div", *parts, class_="graph" if rounds > 1 else "graph single", style=f"--n:{size};--gaps:{rounds - 1}"
+    )
     return tag("div", graph, class_="scroll", role="group", aria_label="Candidates by round", tabindex="0")
 
 

@@ -13,7 +13,7 @@ from typing import Literal
 
 import numpy as np
 
-from zaya_jax.report.axes import Axis, fit, labels
+from zaya_jax.report.axes import Axis, fit, labels, short
 from zaya_jax.report.downsample import downsample
 from zaya_jax.report.html import Html, join, tag
 
@@ -116,7 +116,8 @@ def frame(inside: Sequence[Html], x: Axis, y: Axis, x_label: str, y_labels: Mapp
     named = dict(zip(y.ticks(), labels(y.ticks()))) if y_labels is None else y_labels
     ys = [tag("span", name, style=f"bottom:{_percent(y.place(value))}") for value, name in named.items()]
     ticks = x.ticks()
-    xs = [tag("span", name, style=f"left:{_percent(x.place(value))}") for value, name in zip(ticks, labels(ticks))]
+    names = [short(value) for value in ticks] if x.log else labels(ticks)  # over decades no unit fits all
+    xs = [tag("span", name, style=f"left:{_percent(x.place(value))}") for value, name in zip(ticks, names)]
     axes = {"data_x": f"{x.low!r} {x.high!r}", "data_y": f"{y.low!r} {y.high!r}", "data_log": "1" if y.log else None}
     return tag(
         "div",
