@@ -70,8 +70,8 @@ class Sample:
 _FIELDS = tuple(field.name for field in dataclasses.fields(Sample))
 
 
-class SampleWriter:
-    """Appends samples to a file; a context manager. A sample is in the system's hands when `write` returns.
+class LineWriter:
+    """Appends JSON objects to a file, a line each; a context manager. What `write` has taken is in the system's hands.
 
     Args:
         path: the file; its directory is made if missing. A last line that was cut off is taken out, with a warning.
@@ -90,9 +90,9 @@ class SampleWriter:
         except OSError as error:
             raise mistake("cannot be written", where=self.path, found=error.strerror or error) from error
 
-    def write(self, sample: Sample) -> None:
-        """Appends one sample as one line."""
-        line = json.dumps(dataclasses.asdict(sample), allow_nan=False).encode() + b"\n"
+    def write(self, record: Mapping[str, Any]) -> None:
+        """Appends one record as one line."""
+        line = json.dumps(record, allow_nan=False).encode() + b"\n"
         try:
             while line:  # a full disk may take a part
                 line = line[self._file.write(line) :]
@@ -103,11 +103,19 @@ class SampleWriter:
         """Ends writing; nothing is lost without it."""
         self._file.close()
 
-    def __enter__(self) -> SampleWriter:
+    def __enter__(self) -> LineWriter:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+class SampleWriter(LineWriter):
+    """Appends samples to a file."""
+
+    def write(self, sample: Sample) -> None:
+        """Appends one sample as one line."""
+        super().write(dataclasses.asdict(sample))
 
 
 def read_samples(path: pathlib.Path | str) -> list[Sample]:
@@ -117,7 +125,7 @@ def read_samples(path: pathlib.Path | str) -> list[Sample]:
         UserError: the file cannot be read, a line is no sample, or one sample is there twice.
     """
     samples, lines = [], {}
-    for where, row in _whole_rows(pathlib.Path(path)):
+    for where, row in whole_rows(pathlib.Path(path)):
         sample = parse_sample(row, where)
         key = sample.benchmark, sample.key
         if key in lines:
@@ -174,7 +182,8 @@ def whole_lines(path: pathlib.Path) -> Iterator[bytes]:
         raise mistake("cannot be read", where=path, found=error.strerror or error) from None
 
 
-def _whole_rows(path: pathlib.Path) -> Iterator[tuple[str, dict[str, Any]]]:
+def whole_rows(path: pathlib.Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Where each record of a file that is appended to stands, and the record. Raises as `whole_lines`, and for bad JSON."""
     for number, line in enumerate(whole_lines(path), 1):
         if line.strip():
             where = f"{path}, line {number}"

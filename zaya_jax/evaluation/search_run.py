@@ -6,12 +6,11 @@ import collections
 import dataclasses
 import pathlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from zaya_jax.checkpoint import open_checkpoint, resolve
 from zaya_jax.environments.environment import Problem
-from zaya_jax.errors import mistake
 from zaya_jax.evaluation.grades import Grade, grade, grades_path, write_grades
 from zaya_jax.evaluation.samples import Sample
 from zaya_jax.evaluation.search_records import (
@@ -183,7 +182,7 @@ def _is_final(settings: AnySettings, row: Row) -> bool:
 
 
 def _answers(benchmark: str, settings, searches, rows) -> dict[tuple, Sample]:
-    """Everything that may hold an answer, as samples to be graded, by problem, round, index and whether it is a probe."""
+    """What may hold an answer, as samples to be graded, by problem, round, index and whether it is a probe."""
     out: dict[tuple, Sample] = {}
     for place, row in enumerate(rows):
         for probe, drawn in ((False, row), (True, row["probe"])):
@@ -204,7 +203,7 @@ def _answers(benchmark: str, settings, searches, rows) -> dict[tuple, Sample]:
 
 
 def _mark(rows: Mapping[tuple, Row], answers: Mapping[tuple, Sample], grades: Mapping) -> None:
-    """Writes what graders say into candidates and their probes: an answer that there is not is neither right nor wrong."""
+    """Writes what graders say into candidates and their probes. No answer is neither right nor wrong."""
     for (*place, probe), sample in answers.items():
         one, row = grades[sample.key], rows[tuple(place)]
         target = row["probe"] if probe else row
