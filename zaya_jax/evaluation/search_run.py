@@ -167,7 +167,7 @@ def conclude(
     rewrite(directory / CANDIDATES, [row for row in rows.values() if not _is_final(settings, row)])
     if finals:
         rewrite(directory / FINALS, finals)
-    samples = _samples(searches, settings, rows, method, benchmark)
+    samples = _samples(problems, searches, settings, rows, method, benchmark)
     by_place = {(one.problem, one.index): one for one in grade(problems, samples, workers, sandbox)}
     ordered = [by_place[sample.problem, sample.index] for sample in samples]
     found = [_problem(*pair, settings, rows, by_place) for pair in zip(problems, searches)]
@@ -211,11 +211,12 @@ def _mark(rows: Mapping[tuple, Row], answers: Mapping[tuple, Sample], grades: Ma
         target["correct"] = one.correct if one.answer is not None else None
 
 
-def _samples(searches, settings: AnySettings, rows: Mapping, method: str, benchmark: str) -> list[Sample]:
+def _samples(problems, searches, settings: AnySettings, rows: Mapping, method: str, benchmark: str) -> list[Sample]:
     """The candidates of the last round, each with an even share of what its search has drawn; a chain is one sample."""
     out = []
-    for search in searches:
+    for problem, search in zip(problems, searches):
         drawn = [one.generated for one in bill(search)]
+        options = {key: problem.meta[key] for key in ("choices_seed",) if key in problem.meta}
         for index in range(settings.n):
             round = settings.t if isinstance(settings, Settings) else _last_chunk(search, index)
             row = rows[search.question.id, round, index]
@@ -238,7 +239,7 @@ def _samples(searches, settings: AnySettings, rows: Mapping, method: str, benchm
                     row["finish"],
                     generated,
                     behind,
-                    {**meta, "rounds": drawn},
+                    {**meta, **options, "rounds": drawn},
                 )
             )
     return out
