@@ -28,6 +28,7 @@ def main(_):
             wanted(method="markovian_rsa"),
             FLAGS.output,
             wording=FLAGS.wording,
+            prompts=FLAGS.prompts,
             html=FLAGS.html,
             workers=FLAGS.workers,
             allow_unisolated=FLAGS.allow_unisolated,
