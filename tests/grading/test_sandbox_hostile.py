@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from tests.grading import hostile
-
 from zaya_jax.grading.limits import Limits
 from zaya_jax.grading.sandbox import Sandbox
 

@@ -21,7 +21,9 @@ _SEPARATORS = re.compile(r"[^0-9+-]")
 _LETTER = re.compile(r"\(?([A-J])(?:[).:,;]|(?![\w'’-]))")
 _PAREN_LETTER = re.compile(r"(?:\\(?:text|textbf|mathbf|mathrm)\{)?\(?([A-J])\)")
 _OTHER_LETTER = re.compile(r"[)}.*\s]{0,4}(?:or\b|and\b|[/,&])[\s(*]{0,4}[A-J]\b")  # "A or (B)" is no choice
-_BEFORE_LETTER = re.compile(r"(?:(?:the )?(?:option|choice|letter)\b[ \t:]{0,8})?(?:\\(?:text|mathrm|textbf|mathbf)\{|\\\()?", re.I)
+_BEFORE_LETTER = re.compile(
+    r"(?:(?:the )?(?:option|choice|letter)\b[ \t:]{0,8})?(?:\\(?:text|mathrm|textbf|mathbf)\{|\\\()?", re.I
+)
 _PROSE = re.compile(r"[ \t]{1,8}(?!(?:because|since|as|due)\b)[A-Za-z]")
 _DECORATION = " \t\r\n*_`\"“”'’"
 _FENCE = re.compile(r"^[ \t]{0,3}(`{3,40}|~{3,40})[ \t]{0,40}([^\s`]{0,40})[^\n`]{0,200}$", re.MULTILINE)

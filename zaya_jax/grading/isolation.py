@@ -115,7 +115,8 @@ def command(name: Isolation, config: int, status: int, limits: Limits, uid: int 
     return [
         *("bwrap", "--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts", "--unshare-cgroup-try"),
         *("--die-with-parent", "--as-pid-1", "--hostname", "sandbox", "--json-status-fd", str(status), *user),
-        *memory, "/tmp",  # before the rest, which may lie below it
+        *memory,
+        "/tmp",  # before the rest, which may lie below it
         *(word for link, target in links.items() for word in ("--symlink", target, link)),
         *(word for path in above for word in ("--perms", "0755", "--dir", path)),
         *(word for path in paths for word in ("--ro-bind", path, path)),

@@ -29,9 +29,11 @@ from zaya_jax.grading.isolation import (
     Isolation,
     command,
     fresh_user,
-    isolation as best_isolation,
     system_view,
     why_not,
+)
+from zaya_jax.grading.isolation import (
+    isolation as best_isolation,
 )
 from zaya_jax.grading.limits import Limits, Run, Status
 

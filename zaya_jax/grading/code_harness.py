@@ -1,0 +1,188 @@
+"""Runs the tests of one program, inside of the sandbox: each in a fork of its own, none knowing what is expected.
+
+A program of its own, read as text by `code.py`; it imports the standard library only. On standard input: JSON with the
+code, the tests' inputs and the time for each. On standard output, for each test that was run: a JSON line
+[status, output, error]. Tests run in processes that cannot write there, or read or trace this process.
+"""
+
+import ctypes
+import json
+import os
+import select
+import signal
+import sys
+import time
+import types
+
+# What contest sites have imported already, and their starter code takes for granted.
+STARS = "typing string re datetime collections heapq bisect copy math random statistics itertools functools operator io"
+NAMES = "string re datetime collections heapq bisect copy math random statistics itertools functools operator io sys json typing"
+
+
+def main():
+    with open(0, "rb", closefd=False) as file:
+        task = json.load(file)
+    libc = ctypes.CDLL(None)
+    libc.prctl(4, 0, 0, 0, 0)  # not dumpable: no other process opens our files or memory
+    libc.prctl(36, 1, 0, 0, 0)  # subreaper: daemons that a test leaves become our children
+    replies = os.dup(1)
+    sys.setrecursionlimit(50_000)
+    namespace = prelude()
+    try:
+        program = compile(task["code"], "main.py", "exec")
+    except BaseException as error:
+        reply(replies, ["error", "", f"{type(error).__name__}: {error}"])
+        return None
+    for test in task["tests"]:
+        result, run_here = run_test(program, namespace, test, task["seconds"], task["output_bytes"], replies)
+        if run_here:
+            return run_here
+        end_children()
+        reply(replies, result)
+        if result[0] != "ok":
+            break
+    return None
+
+
+def reply(replies, result):
+    data = json.dumps(result).encode() + b"\n"
+    while data:
+        data = data[os.write(replies, data) :]
+
+
+def prelude():
+    namespace = {"__name__": "__main__", "__builtins__": __builtins__}
+    for name in STARS.split():
+        exec(f"from {name} import *", namespace)
+    for name in NAMES.split():
+        exec(f"import {name}", namespace)
+    return namespace
+
+
+def run_test(program, namespace, test, seconds, most, replies):
+    """([status, output, error], None); in the test's own process (None, what it has to do)."""
+    result_read, result_write = os.pipe()
+    out_read, out_write = os.pipe()
+    error_read, error_write = os.pipe()
+    pid = os.fork()
+    if not pid:
+        os.close(replies)
+        for descriptor in (result_read, out_read, error_read):
+            os.close(descriptor)
+        give_input(test["input"] if test["testtype"] == "stdin" else "")
+        os.dup2(out_write, 1)
+        os.dup2(error_write, 2)
+        os.close(out_write)
+        os.close(error_write)
+        if test["testtype"] == "stdin":
+            os.close(result_write)
+        return None, (program, namespace, test, result_write)
+    for descriptor in (result_write, out_write, error_write):
+        os.close(descriptor)
+    pipes = {result_read: bytearray(), out_read: bytearray(), error_read: bytearray()}
+    status = watch(pid, pipes, time.monotonic() + seconds, most)
+    result, out, error = (bytes(pipes[pipe]) for pipe in (result_read, out_read, error_read))
+    for descriptor in pipes:
+        os.close(descriptor)
+    output = out if test["testtype"] == "stdin" else result
+    if status == "error" and error.rstrip().rpartition(b"\n")[2].startswith(b"MemoryError"):
+        status = "memory"
+    return [status, output.decode("utf-8", "replace"), error[-1000:].decode("utf-8", "replace")], None
+
+
+def watch(pid, pipes, deadline, most):
+    """Reads until the test's first process ends, then what is in the pipes still."""
+    ended = os.pidfd_open(pid)
+    poll = select.poll()
+    poll.register(ended, select.POLLIN)
+    for pipe in pipes:
+        os.set_blocking(pipe, False)
+        poll.register(pipe, select.POLLIN)
+    status = None
+    while status is None:
+        left = deadline - time.monotonic()
+        events = poll.poll(max(0, left * 1000))
+        if left <= 0:
+            status = "timeout"
+        for pipe, _ in events:
+            if pipe != ended and not drain(pipe, pipes[pipe]):
+                poll.unregister(pipe)
+        if any(len(data) > most for data in pipes.values()):
+            status = "output"
+        elif any(pipe == ended for pipe, _ in events) and status is None:
+            status = "ended"
+    if status != "ended":
+        os.kill(pid, signal.SIGKILL)
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    os.close(ended)
+    if status != "ended":
+        return status
+    for pipe, data in pipes.items():
+        while len(data) <= most and drain(pipe, data, block=False):
+            pass
+    if any(len(data) > most for data in pipes.values()):
+        return "output"
+    if code == -signal.SIGXCPU:
+        return "timeout"
+    return "ok" if code == 0 else "killed" if code < 0 else "error"
+
+
+def drain(pipe, data, block=True):
+    """Reads once; False at the end, or, unless `block`, when nothing is there."""
+    try:
+        chunk = os.read(pipe, 1 << 16)
+    except BlockingIOError:
+        return block
+    data += chunk
+    return bool(chunk)
+
+
+def end_children():
+    """Kills what a test left behind: those that lost their parent are our children now."""
+    deadline = time.monotonic() + 5
+    while time.monotonic() < deadline:
+        with open(f"/proc/self/task/{os.getpid()}/children") as file:
+            children = [int(pid) for pid in file.read().split()]
+        for pid in children:
+            os.kill(pid, signal.SIGKILL)
+        for pid in children:
+            os.waitpid(pid, 0)
+        if not children:
+            return
+
+
+def give_input(text):
+    """Standard input from an unnamed file: of any length, without a writer."""
+    descriptor = os.open(".", os.O_TMPFILE | os.O_RDWR, 0o600)
+    with open(descriptor, "wb", closefd=False) as file:
+        file.write(text.encode("utf-8", "surrogatepass"))
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    os.dup2(descriptor, 0)
+    os.close(descriptor)
+
+
+def run_program(program, namespace, test, result_write):
+    """In the test's process. Whatever it raises ends the interpreter as it would end any program."""
+    module = types.ModuleType("__main__")
+    module.__dict__.update(namespace)
+    sys.modules["__main__"] = module
+    sys.argv = ["main.py"]
+    if test["testtype"] == "stdin":
+        exec(program, module.__dict__)
+        return
+    module.__name__ = "solution"  # what stands under `if __name__ == "__main__"` is not part of it
+    exec(program, module.__dict__)
+    solution = module.__dict__.get("Solution")
+    holder = solution() if isinstance(solution, type) else module
+    arguments = [json.loads(line) for line in test["input"].split("\n") if line.strip()]
+    result = getattr(holder, test["fn_name"])(*arguments)
+    data = json.dumps(result).encode()
+    while data:
+        data = data[os.write(result_write, data) :]
+    sys.stdout = None  # what it printed is not asked for
+
+
+if __name__ == "__main__":
+    run_here = main()
+    if run_here:
+        run_program(*run_here)
