@@ -258,8 +258,8 @@ hostile("interfaces", "print([n for _, n in socket.if_nameindex() if n != 'lo'] 
 hostile(
     "writing outside",
     """
-    for folder in ('/', '/etc', '/usr', '/usr/bin', '/usr/lib', '/bin', '/lib', '/root', '/home', '/var', '/proc', '/sys',
-                   '/dev', '/opt', '/mnt', '/run', HOST, sys.prefix, sys.prefix + '/lib', os.path.expanduser('~')):
+    for folder in ('/', '/etc', '/usr', '/usr/bin', '/usr/lib', '/bin', '/lib', '/root', '/home', '/var', '/proc',
+                   '/sys', '/dev', '/opt', '/mnt', '/run', HOST, sys.prefix, sys.prefix + '/lib'):
         if attempt(open, folder + '/zaya_escape', 'w'): escaped(folder)
     """,
     "ok",
@@ -283,7 +283,10 @@ hostile(
 )
 hostile(
     "reading the user's files",
-    "for p in (HOST + '/precious.txt', '/etc/shadow', '/etc/passwd', '/root/.ssh'):\n    if os.path.exists(p): escaped(p)",
+    """
+    for path in (HOST + '/precious.txt', '/etc/shadow', '/etc/passwd', '/root/.ssh'):
+        if os.path.exists(path): escaped(path)
+    """,
     "ok",
 )
 hostile(
@@ -299,7 +302,10 @@ hostile(
 )
 hostile(
     "hard link to the outside",
-    "for p in ('/usr/bin/env', HOST + '/precious.txt', sys.executable):\n    attempt(lambda: os.link(p, 'l') or escaped(p))",
+    """
+    for path in ('/usr/bin/env', HOST + '/precious.txt', sys.executable):
+        attempt(lambda: os.link(path, 'link') or escaped(path))
+    """,
     "ok",
 )
 hostile(
@@ -425,12 +431,19 @@ hostile(
 )
 hostile(
     "raising its limits",
-    "import resource as r\nfor n in (r.RLIMIT_AS, r.RLIMIT_CPU, r.RLIMIT_NPROC, r.RLIMIT_FSIZE):\n    attempt(lambda: r.setrlimit(n, (-1, -1)) or escaped(n))",
+    """
+    import resource
+    for name in ('AS', 'CPU', 'NPROC', 'FSIZE', 'NOFILE', 'CORE'):
+        attempt(lambda: resource.setrlimit(getattr(resource, 'RLIMIT_' + name), (-1, -1)) or escaped(name))
+    """,
     "ok",
 )
 hostile(
     "names of the machine",
-    "attempt(lambda: socket.sethostname('x') or escaped('hostname'))\nif socket.gethostname() != 'sandbox': escaped('name')",
+    """
+    attempt(lambda: socket.sethostname('x') or escaped('hostname'))
+    if socket.gethostname() != 'sandbox': escaped('name')
+    """,
     "ok",
 )
 hostile("the clock", "attempt(lambda: time.clock_settime(0, 0) or escaped('clock'))", "ok")

@@ -19,8 +19,15 @@ CASES = [
     (
         "sentences",
         TWO,
-        ["It rains. It pours.", "Is it? It is!", "Wait... No.", "One. Two without an end", "He said “no.” She left.",
-         "It costs 3.50 today. Cheap!", "We saw J. Smith there. He ran."],
+        [
+            "It rains. It pours.",
+            "Is it? It is!",
+            "Wait... No.",
+            "One. Two without an end",
+            "He said “no.” She left.",
+            "It costs 3.50 today. Cheap!",
+            "We saw J. Smith there. He ran.",
+        ],
         ["It rains, e.g. here.", "One. Two. Three.", "Nothing ends here"],
     ),
     ("paragraphs", TWO, ["a\nb\n\nc", "a\n \t\nb\n\n\n"], ["a\nb", "a\n\nb\n\nc"]),
@@ -36,7 +43,12 @@ CASES = [
         ["a\n\nThen b\n\nc", "a\n\n**then**, b\n\nc"],
         ["Then a\n\nb\n\nc", "a\n\nThenceforth\n\nc", "a\n\nThen b"],
     ),
-    ("bullets", TWO, ["* a\n* b", "text\n- a\n  - b\nend", "+ a\n\n+ b"], ["* a", "**a**\n**b**", "-5\n-6", "1. a\n2. b"]),
+    (
+        "bullets",
+        TWO,
+        ["* a\n* b", "text\n- a\n  - b\nend", "+ a\n\n+ b"],
+        ["* a", "**a**\n**b**", "-5\n-6", "1. a\n2. b"],
+    ),
     ("keywords", {"words": ["sun", "old man"]}, ["The Sun and the Old Man."], ["sunny old man", "sun, old, man"]),
     ("keyword_frequency", {"word": "go", **TWO}, ["Go, go!", "go (go) going"], ["go", "gogo", "go go go"]),
     ("forbidden_words", {"words": ["bad", "c++"]}, ["badly", "c", "fine"], ["Bad!", "I like C++."]),
@@ -52,18 +64,48 @@ CASES = [
         ["{'a': 1}", 'Here: {"a": 1}', "5", '{"a": NaN}', '{"a": 1} and more', "[" * 100_000],
     ),
     ("starts_with", {"phrase": "Dear"}, ["Dear you", "  dear you"], ["My dear", "De ar"]),
-    ("ends_with", {"phrase": "The end."}, ["Well. The end.", 'x the END."', "The end.\n"], ["The end. Not.", "The end"]),
+    (
+        "ends_with",
+        {"phrase": "The end."},
+        ["Well. The end.", 'x the END."', "The end.\n"],
+        ["The end. Not.", "The end"],
+    ),
     ("title", {}, ["<<A day>>\ntext"], ["<A day>", "<< >>", "<<A\nday>>", "a << b"]),
     ("placeholders", TWO, ["[name] of [place]", "[x](y) [z]"], ["[name]", "[] []", "[a [b]"]),
     ("highlighted", TWO, ["*a* and *b c*", "**a** *b*"], ["*a*", "* a\n* b\n", "a * b * c", "****"]),
-    ("sections", {"splitter": "Section", **TWO}, ["Section 1\na\nSection 2\nb", "## SECTION 1\n## section 2"], ["Section 1", "a Section 1 Section 2"]),
-    ("postscript", {"marker": "P.S."}, ["Bye\nP.S. more", "Bye\n\n**P.S.** more", "PS: more", "p.s. more"], ["no such", "P.S.", "oops. more", "PSALM 1"]),
+    (
+        "sections",
+        {"splitter": "Section", **TWO},
+        ["Section 1\na\nSection 2\nb", "## SECTION 1\n## section 2"],
+        ["Section 1", "a Section 1 Section 2"],
+    ),
+    (
+        "postscript",
+        {"marker": "P.S."},
+        ["Bye\nP.S. more", "Bye\n\n**P.S.** more", "PS: more", "p.s. more"],
+        ["no such", "P.S.", "oops. more", "PSALM 1"],
+    ),
     ("postscript", {"marker": "P.P.S"}, ["Bye\nP.P.S more", "P.P.S. more"], ["P.S. more"]),
-    ("two_responses", {}, ["a\n******\nb"], ["a", "a\n******\na", "a\n******\n", "a\n******\nb\n******\nc", "a ****** b", "a\n***\nb"]),
+    (
+        "two_responses",
+        {},
+        ["a\n******\nb"],
+        ["a", "a\n******\na", "a\n******\n", "a\n******\nb\n******\nc", "a ****** b", "a\n***\nb"],
+    ),
     ("quotation", {}, ['"all of it"', " “all of it” "], ['"', '""', 'say "it"', '"it" he said']),
-    ("repeats_prompt", {"prompt": "What is 1+1? "}, ["What is 1+1?\n\n2", "what is 1+1? 2"], ["2", "What is 1+1?", "So: What is 1+1? 2"]),
-    ("one_of", {"options": ["My answer is yes.", "My answer is no."]}, ["My answer is no."], ["my answer is no.", "yes"]),
-]  # fmt: skip
+    (
+        "repeats_prompt",
+        {"prompt": "What is 1+1? "},
+        ["What is 1+1?\n\n2", "what is 1+1? 2"],
+        ["2", "What is 1+1?", "So: What is 1+1? 2"],
+    ),
+    (
+        "one_of",
+        {"options": ["My answer is yes.", "My answer is no."]},
+        ["My answer is no."],
+        ["my answer is no.", "yes"],
+    ),
+]
 
 
 @pytest.mark.parametrize(("name", "arguments", "response"), [(n, a, r) for n, a, kept, _ in CASES for r in kept])
@@ -87,7 +129,7 @@ def test_an_empty_response_keeps_to_nothing(name):
 
 
 def test_mistakes_end_in_one_line():
-    with pytest.raises(UserError, match="no such instruction.*words"):
+    with pytest.raises(UserError, match=r"no such instruction.*words"):
         check("word", {}, "a")
     with pytest.raises(UserError, match=r"words: arguments are not usable.*relation"):
         check("words", {"number": 3}, "a")

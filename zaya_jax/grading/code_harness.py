@@ -15,8 +15,8 @@ import time
 import types
 
 # What contest sites have imported already, and their starter code takes for granted.
-STARS = "typing string re datetime collections heapq bisect copy math random statistics itertools functools operator io"
-NAMES = "string re datetime collections heapq bisect copy math random statistics itertools functools operator io sys json typing"
+STARS = "string re datetime collections heapq bisect copy math random statistics itertools functools operator io typing"
+NAMES = f"{STARS} sys json"
 
 
 def main():

@@ -116,7 +116,7 @@ def _taken_apart(text: str) -> tuple[str, str, str]:
 
 
 def normalized(text: str) -> str:
-    r"""One spelling for LaTeX that looks alike: no `$`, `\left`, `\,`, degrees, percent or dollar signs, one `\frac`."""
+    r"""One spelling for LaTeX that looks alike: no `$`, `\left`, `\,`, degrees, percent, dollars; one `\frac`."""
     text = text.strip().removesuffix(".").strip()
     with contextlib.suppress(StopIteration):
         while True:

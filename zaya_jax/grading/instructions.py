@@ -192,7 +192,7 @@ def sections(response: str, splitter: str, relation: str, number: int) -> bool:
 
 
 def postscript(response: str, marker: str = "P.S.") -> bool:
-    """A line begins with the marker and has words behind it. "P.S." and "PS" are the same, as are "P.P.S" and "P.P.S."."""
+    """A line begins with the marker and has words behind it; "P.S." and "PS" are the same."""
     letters = [re.escape(letter) for letter in marker if letter.isalnum()]
     return re.search(rf"^[ \t*_]*{r'[. ]?'.join(letters)}\b\.?[ \t:*_]*\w", response, re.M | re.I) is not None
 

@@ -131,7 +131,7 @@ class MathVerifier:
             worker.stop()
 
     def equivalent_many(self, pairs: Sequence[tuple[str, str]]) -> list[Judgement]:
-        """Judges pairs (gold, answer), in their order. LaTeX without `$`; gold first, since math-verify is asymmetric."""
+        """Judges pairs (gold, answer) of LaTeX, in their order; gold comes first: math-verify is asymmetric."""
         if self.workers == 1 or len(pairs) < 2:
             return [self._judge(*pair) for pair in pairs]
         with concurrent.futures.ThreadPoolExecutor(min(self.workers, len(pairs))) as pool:

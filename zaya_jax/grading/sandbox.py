@@ -38,6 +38,7 @@ from zaya_jax.grading.isolation import (
 from zaya_jax.grading.limits import Limits, Run, Status
 
 MAIN = "main.py"
+DEFAULT = Limits()
 _TICK = 0.05  # between two looks at the memory of all processes together
 _GONE_WITHIN = 10.0  # the kernel needs milliseconds
 _SIGXCPU, _SIGKILL = 128 + signal.SIGXCPU, 128 + signal.SIGKILL
@@ -71,7 +72,7 @@ class Sandbox:
 
     def __init__(
         self,
-        limits: Limits = Limits(),
+        limits: Limits = DEFAULT,
         isolation: Isolation | None = None,
         allow_unisolated: bool = False,
         *,
