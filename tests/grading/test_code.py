@@ -30,11 +30,10 @@ CALLS = [call("[1, 2]\n3", "6"), call("[]\n0", "0")]
         ADD + "raise SystemExit",
         ADD + "import os, sys; sys.stdout.flush(); os._exit(0)",
         "def main():\n    print(sum(map(int, input().split())))\nif __name__ == '__main__': main()",
-        "import sys\nsys.setrecursionlimit(10**6)\nsys.stdin = open(0)\nfor line in sys.stdin: print(sum(map(int, line.split())))",
+        "import sys\nsys.setrecursionlimit(10**6)\nfor line in open(0): print(sum(map(int, line.split())))",
         "import threading\nthreading.Thread(target=lambda: print(sum(map(int, input().split())))).start()",
         "import atexit\natexit.register(lambda: print(sum(map(int, input().split()))))",
         "from sys import stdin, stdout\nstdout.write(f'  {sum(map(int, stdin.readline().split()))}.00  \\n\\n')",
-        "print(reduce(operator.add, map(int, sys.stdin.read().split())))" if False else
         "import operator\nprint(reduce(operator.add, map(int, sys.stdin.read().split())))",
         "import os\nif os.fork() == 0:\n    import time; time.sleep(100)\n" + ADD,
     ],
@@ -95,7 +94,8 @@ FORGERIES = {
             if int(pid) == os.getpid(): continue
             for fd in range(20):
                 try:
-                    with open(f'/proc/{pid}/fd/{fd}', 'w') as f: f.write('["ok", "3", ""]\\n["ok", "7", ""]\\n["ok", "0", ""]\\n')
+                    with open(f'/proc/{pid}/fd/{fd}', 'w') as f:
+                        f.write('["ok", "3", ""]\\n["ok", "7", ""]\\n["ok", "0", ""]\\n')
                 except OSError: pass
     """,
     "looking for what is expected": """
@@ -166,7 +166,11 @@ EQUAL = "class E(int):\n    __eq__ = lambda s, o: True\n    __hash__ = int.__has
         ("def f(x, y): return f(x, y)", "error"),
         ("def g(x, y): return 6", "error"),
         ("def f(x): return 6", "error"),
-        ("import os\nfor fd in range(1, 99):\n    try: os.write(fd, b'6')\n    except OSError: pass\ndef f(x, y): return 6", "wrong"),
+        (
+            "import os\nfor fd in range(1, 99):\n    try: os.write(fd, b'6')\n    except OSError: pass\n"
+            "def f(x, y): return 6",
+            "wrong",
+        ),
         ("def f(x, y): return 10 ** 5000", "error"),
         ("x = []\nfor _ in range(100000): x = [x]\ndef f(a, b): return x", "error"),
     ],

@@ -152,7 +152,8 @@ def test_no_text_raises(text, kind):
 
 PIECES = [
     "\\boxed{", "\\boxed", "{", "}", "\\", "\\{", "$", "answer is ", "answer", "answer: A\n", "<answer>", "</answer>",
-    "<answer>a</answer>", "```\n", "```", "`", "```python\n", "\n", " ", "**", "1", "1,", "1,000", "A or ", "(A", "\\text{",
+    "<answer>a</answer>", "```\n", "```", "`", "```python\n", "\n", " ", "**", "1", "1,", "1,000", "A or ", "(A",
+    "\\text{",
 ]  # fmt: skip
 
 

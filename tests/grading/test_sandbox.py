@@ -152,7 +152,7 @@ def test_without_isolation_it_refuses_unless_told_otherwise(monkeypatch):
 def test_limits_are_checked():
     with pytest.raises(UserError, match=r"Limits.processes: limit is not usable; expected a positive integer; found 0"):
         Limits(processes=0)
-    with pytest.raises(UserError, match="Limits.wall_seconds"):
+    with pytest.raises(UserError, match=r"Limits\.wall_seconds"):
         Limits(wall_seconds=float("nan"))
 
 
@@ -177,7 +177,7 @@ def test_the_end_of_its_owner_is_the_end_of_a_program(isolation):
     """
     with subprocess.Popen([sys.executable, "-c", textwrap.dedent(code)], stdout=subprocess.PIPE) as owner:
         assert owner.stdout.readline() == b"started\n"
-        below = [pid for pid in descendants(owner.pid)]
+        below = descendants(owner.pid)
         assert len(below) >= 2
         owner.kill()
     deadline = time.monotonic() + 5
@@ -210,7 +210,7 @@ def test_the_filter_of_calls_jumps_within_itself_and_ends_in_a_verdict(machine):
         if code not in (0x20, 0x06):
             assert at + 1 + max(if_true, if_false) < len(ops)
     assert ops[-1] == (0x06, 0, 0, 0x7FFF0000)
-    assert len({numbers for numbers in seccomp.REFUSED.values()}) == len(seccomp.REFUSED)
+    assert len(set(seccomp.REFUSED.values())) == len(seccomp.REFUSED)
     assert seccomp.program("riscv64") == b""
 
 

@@ -251,6 +251,8 @@ def started(
         cwd = sandbox_directory(stack) if name == "none" else "/tmp"
         read, write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         stack.callback(os.close, read)
+        lifeline, ours = os.pipe2(os.O_CLOEXEC)
+        stack.callback(os.close, ours)
         status = os.dup(write)  # bubblewrap keeps its own to itself
         config = {
             "isolation": name,
@@ -264,6 +266,7 @@ def started(
             "binds": binds,
             "filter": base64.b64encode(seccomp.program()).decode(),
             "status": status,
+            "lifeline": lifeline,
         }
         try:
             config_file = stack.enter_context(memory_file(json.dumps(config)))
@@ -272,14 +275,14 @@ def started(
                 stdin=stdin,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
-                pass_fds=(config_file, status, write),
+                pass_fds=(config_file, status, write, lifeline),
                 env=dict(ENVIRONMENT),
                 cwd="/",
                 start_new_session=True,
             )
         finally:
-            os.close(write)
-            os.close(status)
+            for descriptor in (write, status, lifeline):
+                os.close(descriptor)
         child = Child(process, read)
         for pipe in (process.stdin, process.stdout, process.stderr):
             if pipe:
