@@ -250,3 +250,12 @@ def test_a_hundred_programs_leave_nothing(isolation):
 @pytest.mark.slow
 def test_a_thousand_programs_leave_nothing(isolation):
     many(isolation, 1000)
+
+
+def test_all_but_the_temporary_directories_and_devices_is_read_only(sandbox):
+    run = sandbox.run("print(open('/proc/self/mountinfo').read())")
+    mounts = {line.split()[4]: line.split()[5].split(",") for line in run.stdout.splitlines() if line}
+    writable = {path for path, options in mounts.items() if "ro" not in options and not path.startswith("/dev/")}
+    assert writable == {"/tmp"}
+    assert all("nosuid" in options for options in mounts.values())
+    assert all("nodev" in options for path, options in mounts.items() if not path.startswith("/dev/"))
