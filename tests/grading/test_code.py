@@ -35,6 +35,7 @@ CALLS = [call("[1, 2]\n3", "6"), call("[]\n0", "0")]
         "import atexit\natexit.register(lambda: print(sum(map(int, input().split()))))",
         "from sys import stdin, stdout\nstdout.write(f'  {sum(map(int, stdin.readline().split()))}.00  \\n\\n')",
         "import operator\nprint(reduce(operator.add, map(int, sys.stdin.read().split())))",
+        ADD + "assert pow(3, 4, 5) == 1 and gcd(4, 6) == 2 and deque([1]) and abs(-1) == 1 and Counter('a')",
         "import os\nif os.fork() == 0:\n    import time; time.sleep(100)\n" + ADD,
     ],
 )  # fmt: skip

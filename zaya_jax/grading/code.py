@@ -16,6 +16,7 @@ from typing import Any
 
 from zaya_jax.errors import mistake
 from zaya_jax.grading import code_harness
+from zaya_jax.grading.limits import Run
 from zaya_jax.grading.sandbox import Sandbox
 
 _HARNESS = Path(code_harness.__file__).read_text(encoding="utf-8")
@@ -57,22 +58,7 @@ def check_code(code: str, tests: Sequence[Mapping[str, Any]], sandbox: Sandbox, 
         UserError: a test is not of this form, or there is none.
     """
     tests = _checked(tests)
-    task = {
-        "code": code,
-        "tests": [{key: test[key] for key in ("input", "testtype", "fn_name") if key in test} for test in tests],
-        "seconds": seconds,
-        "output_bytes": sandbox.limits.output_bytes,
-    }
-    run = sandbox.run(
-        _HARNESS,
-        json.dumps(task),
-        limits=dataclasses.replace(
-            sandbox.limits,
-            wall_seconds=seconds * len(tests) + _START,
-            output_bytes=min(_MOST_OUTPUT, 2 * sandbox.limits.output_bytes * (len(tests) + 1)),
-            processes=sandbox.limits.processes + 1,
-        ),
-    )
+    run = _run(code, tests, sandbox, seconds)
     results = _results(run.stdout)
     for index, test in enumerate(tests):
         if index >= len(results):  # the harness was cut off
@@ -84,6 +70,23 @@ def check_code(code: str, tests: Sequence[Mapping[str, Any]], sandbox: Sandbox, 
         if not _right(test, output):
             return CodeVerdict(False, index, index, "wrong", error)
     return CodeVerdict(True, len(tests), None, "passed")
+
+
+def _run(code: str, tests: Sequence[Mapping[str, Any]], sandbox: Sandbox, seconds: float) -> Run:
+    most = sandbox.limits.output_bytes
+    task = {
+        "code": code,
+        "tests": [{key: test[key] for key in ("input", "testtype", "fn_name") if key in test} for test in tests],
+        "seconds": seconds,
+        "output_bytes": most,
+    }
+    limits = dataclasses.replace(
+        sandbox.limits,
+        wall_seconds=seconds * len(tests) + _START,
+        output_bytes=min(_MOST_OUTPUT, 2 * most * (len(tests) + 1)),
+        processes=sandbox.limits.processes + 1,  # the harness
+    )
+    return sandbox.run(_HARNESS, json.dumps(task), limits=limits)
 
 
 def _checked(tests: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
@@ -110,8 +113,8 @@ def _checked_json(text: str, where: str) -> None:
 
 
 def _results(stdout: str) -> list[tuple[str, str, str]]:
-    lines = stdout.split("\n")[:-1]  # a last line without an end was cut off
-    return [tuple(json.loads(line)) for line in lines]
+    """What the harness wrote, which no program can; a last line without an end was cut off."""
+    return [tuple(json.loads(line)) for line in stdout.split("\n")[:-1]]
 
 
 def _right(test: Mapping[str, Any], output: str) -> bool:

@@ -17,15 +17,16 @@ import types
 # What contest sites have imported already, and their starter code takes for granted.
 STARS = "string re datetime collections heapq bisect copy math random statistics itertools functools operator io typing"
 NAMES = f"{STARS} sys json"
+PR_SET_DUMPABLE, PR_SET_CHILD_SUBREAPER = 4, 36
 
 
 def main():
+    """Returns nothing, or, in a test's own process, the arguments of `run_program`."""
     with open(0, "rb", closefd=False) as file:
         task = json.load(file)
-    libc = ctypes.CDLL(None)
-    libc.prctl(4, 0, 0, 0, 0)  # not dumpable: no other process opens our files or memory
-    libc.prctl(36, 1, 0, 0, 0)  # subreaper: daemons that a test leaves become our children
-    replies = os.dup(1)
+    libc, replies = ctypes.CDLL(None), os.dup(1)
+    libc.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)  # no other process opens our files or memory
+    libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)  # daemons that a test leaves become our children
     sys.setrecursionlimit(50_000)
     namespace = prelude()
     try:
@@ -34,9 +35,12 @@ def main():
         reply(replies, ["error", "", f"{type(error).__name__}: {error}"])
         return None
     for test in task["tests"]:
-        result, run_here = run_test(program, namespace, test, task["seconds"], task["output_bytes"], replies)
-        if run_here:
-            return run_here
+        pipes = [os.pipe() for _ in ("result", "output", "error")]
+        pid = os.fork()
+        if not pid:
+            os.close(replies)
+            return program, namespace, test, enter_test(test, pipes)
+        result = watch_test(pid, pipes, test, task["seconds"], task["output_bytes"])
         end_children()
         reply(replies, result)
         if result[0] != "ok":
@@ -52,42 +56,39 @@ def reply(replies, result):
 
 def prelude():
     namespace = {"__name__": "__main__", "__builtins__": __builtins__}
-    for name in STARS.split():
+    for name in [*STARS.split(), "builtins"]:  # which gives pow, open and the like back
         exec(f"from {name} import *", namespace)
     for name in NAMES.split():
         exec(f"import {name}", namespace)
     return namespace
 
 
-def run_test(program, namespace, test, seconds, most, replies):
-    """([status, output, error], None); in the test's own process (None, what it has to do)."""
-    result_read, result_write = os.pipe()
-    out_read, out_write = os.pipe()
-    error_read, error_write = os.pipe()
-    pid = os.fork()
-    if not pid:
-        os.close(replies)
-        for descriptor in (result_read, out_read, error_read):
-            os.close(descriptor)
-        give_input(test["input"] if test["testtype"] == "stdin" else "")
-        os.dup2(out_write, 1)
-        os.dup2(error_write, 2)
-        os.close(out_write)
-        os.close(error_write)
-        if test["testtype"] == "stdin":
-            os.close(result_write)
-        return None, (program, namespace, test, result_write)
-    for descriptor in (result_write, out_write, error_write):
+def enter_test(test, pipes):
+    """Gives the test's process its input and outputs; returns where a function's result goes."""
+    (result_read, result), (output_read, output), (error_read, error) = pipes
+    give_input(test["input"] if test["testtype"] == "stdin" else "")
+    os.dup2(output, 1)
+    os.dup2(error, 2)
+    for descriptor in (result_read, output_read, error_read, output, error):
         os.close(descriptor)
-    pipes = {result_read: bytearray(), out_read: bytearray(), error_read: bytearray()}
-    status = watch(pid, pipes, time.monotonic() + seconds, most)
-    result, out, error = (bytes(pipes[pipe]) for pipe in (result_read, out_read, error_read))
-    for descriptor in pipes:
-        os.close(descriptor)
-    output = out if test["testtype"] == "stdin" else result
+    if test["testtype"] == "stdin":
+        os.close(result)
+    return result
+
+
+def watch_test(pid, pipes, test, seconds, most):
+    """[status, output, error] of a test's process: what is compared, and the end of its standard error."""
+    for _, written in pipes:
+        os.close(written)
+    read = {pipe: bytearray() for pipe, _ in pipes}
+    status = watch(pid, read, time.monotonic() + seconds, most)
+    result, output, error = map(bytes, read.values())
+    for pipe in read:
+        os.close(pipe)
     if status == "error" and error.rstrip().rpartition(b"\n")[2].startswith(b"MemoryError"):
         status = "memory"
-    return [status, output.decode("utf-8", "replace"), error[-1000:].decode("utf-8", "replace")], None
+    compared = output if test["testtype"] == "stdin" else result
+    return [status, compared.decode("utf-8", "replace"), error[-1000:].decode("utf-8", "replace")]
 
 
 def watch(pid, pipes, deadline, most):
