@@ -16,25 +16,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 
 from zaya_jax.errors import mistake
-<<<<<<< HEAD
-from zaya_jax.grading import seccomp
-from zaya_jax.grading.isolation import (
-    ENVIRONMENT,
-    ISOLATIONS,
-    PYTHON,
-    Isolation,
-    command,
-    fresh_user,
-    system_view,
-    why_not,
-)
-from zaya_jax.grading.isolation import (
-    isolation as best_isolation,
-)
-=======
 from zaya_jax.grading.isolation import ISOLATIONS, PYTHON, Isolation, why_not
 from zaya_jax.grading.isolation import isolation as best_isolation
->>>>>>> h_grading
 from zaya_jax.grading.limits import Limits, Run, Status
 from zaya_jax.grading.sandbox_process import Child, SandboxBroken, memory_file, started
 
