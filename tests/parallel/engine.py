@@ -18,7 +18,7 @@ SETTINGS = {"slots": 8, "capacity": 64, "chunk": 16, "burst": 8}
 
 
 def engine_on(sizes: dict) -> None:
-    """Answers on a mesh are those of one device, in float64: tokens and routes, log-probabilities as exactly as float32 holds them."""
+    """Answers on a mesh are those of one device, in float64: tokens, routes and (float32) log-probabilities."""
     jax.config.update("jax_disable_most_optimizations", True)  # it compiles for most of its time
     sizes = dict(sizes)
     dispatch = sizes.pop("dispatch", "auto")
