@@ -69,7 +69,7 @@ def test_right_programs_pass(sandbox, code):
         ("import os\nos.kill(os.getpid(), 9)", "killed", 0),
         ("import os\nos.kill(os.getppid(), 9)\nimport time; time.sleep(1)", "killed", 0),
         ("import os\nos.kill(-1, 9)", "killed", 0),
-        ("import os\nwhile True: os.fork()", "error", 0),
+        ("import os\nwhile True: os.fork()", "error timeout", 0),
         (ADD.replace("a + b", "a + b + (a == 3)"), "wrong", 1),
     ],
 )
@@ -77,7 +77,7 @@ def test_wrong_programs_fail_at_the_right_test(isolation, code, status, count):
     sandbox = Sandbox(Limits(memory_bytes=512 << 20, output_bytes=1 << 20, processes=16), isolation=isolation)
     verdict = check_code(code, ADDITION, sandbox, seconds=1.0)
     assert not verdict.passed and (verdict.count, verdict.first_failure) == (count, count), verdict
-    assert verdict.status == status, verdict
+    assert verdict.status in status.split(), verdict
 
 
 FORGERIES = {

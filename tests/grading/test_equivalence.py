@@ -73,6 +73,7 @@ DIFFERENT = [
     ("12", ""),
     (r"\text{Yes}", "No"),
     ("A", "a"),
+    ("ab", "AB"),
     (r"\frac{1}{0}", "0"),
     ("2^{3^{4}}", "2^{81}1"),
 ]
@@ -89,7 +90,7 @@ def test_different(gold, answer):
 
 
 def test_what_exact_rules_cannot_tell_is_left_open_and_counts_as_wrong():
-    assert decide("x + 1", "1 + x", "latex") is None
+    assert decide("x + 1", "1 + x", "latex") is None and decide("xyz", "zyx", "latex") is None
     assert not equivalent("x + 1", "1 + x", "latex")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 from collections.abc import Sequence
 
@@ -98,10 +97,12 @@ def _same_latex(gold: str, answer: str) -> bool | None:
     value_a, value_b = exact_values.value(a), exact_values.value(b)
     if value_a is not None and value_b is not None:
         return value_a == value_b
-    words_a, words_b = _TEXT.sub(r"\1", a), _TEXT.sub(r"\1", b)
-    if _WORDS.fullmatch(words_a) and _WORDS.fullmatch(words_b) and min(len(words_a), len(words_b)) > 1:
-        return words_a.replace(" ", "").lower() == words_b.replace(" ", "").lower()
-    return _TEXT.sub(r"\1", a).replace(" ", "") == words_b.replace(" ", "") or None
+    plain_a, plain_b = (_TEXT.sub(r"\1", text).replace(" ", "") for text in (a, b))
+    if plain_a == plain_b:
+        return True
+    # Yes is yes, but the product AB is not ab.
+    words = all(_WORDS.fullmatch(text) and (len(text) > 2 or text.lower() == "no") for text in (plain_a, plain_b))
+    return (words and plain_a.lower() == plain_b.lower()) or None
 
 
 def _taken_apart(text: str) -> tuple[str, str, str]:
@@ -117,17 +118,19 @@ def _taken_apart(text: str) -> tuple[str, str, str]:
 
 def normalized(text: str) -> str:
     r"""One spelling for LaTeX that looks alike: no `$`, `\left`, `\,`, degrees, percent, dollars; one `\frac`."""
-    text = text.strip().removesuffix(".").strip()
-    with contextlib.suppress(StopIteration):
-        while True:
-            left, right = next(
-                (left, right)
-                for left, right in _MATH
-                if text.startswith(left) and text.endswith(right) and len(text) >= len(left + right)
-            )
-            text = text[len(left) : len(text) - len(right)].strip().removesuffix(".").strip()
+    text = _without_dollars(text)
     text = _SPACING.sub(" ", text.replace("−", "-").replace("{,}", ","))
     text = _DEGREES.sub("", _FRACTION.sub(r"\\frac", text))
     if match := _TEXT.fullmatch(text.strip()):
         text = match[1]
     return " ".join(text.split())
+
+
+def _without_dollars(text: str) -> str:
+    """Without math marks around it, of any kind and number, and without a full stop in or behind them."""
+    while True:
+        text = text.strip().removesuffix(".").strip()
+        marks = [(a, b) for a, b in _MATH if text.startswith(a) and text.endswith(b) and len(text) >= len(a + b)]
+        if not marks:
+            return text
+        text = text[len(marks[0][0]) : len(text) - len(marks[0][1])]

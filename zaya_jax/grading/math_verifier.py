@@ -51,8 +51,8 @@ class _Worker:
         if reply != "ready":
             self.stop()
             raise mistake(
-                "math-verify does not start" if reply is None or not reply.startswith("missing") else reply,
-                expected="math-verify for LaTeX answers",
+                "math-verify cannot be used",
+                found=reply or "a process that does not start",
                 fix="pip install -e .[grading]",
             )
 

@@ -1,7 +1,8 @@
 """Asks math-verify, one question a line: a process of its own, since a question may never end.
 
 `python math_worker.py`: after a line `ready`, a JSON list [gold, answer] on standard input gives one word on standard
-output. Only LaTeX is read: plain expressions would go through sympy's `parse_expr`, which evaluates Python.
+output. Without math-verify, the first line says so instead. Only LaTeX is read: plain expressions would go through
+sympy's `parse_expr`, which evaluates Python.
 """
 
 import contextlib
@@ -17,7 +18,7 @@ def main() -> None:
         try:
             from math_verify import LatexExtractionConfig, parse, verify
         except ImportError as error:
-            print(f"missing {error}", file=replies, flush=True)
+            print(error, file=replies, flush=True)
             return
         config = [LatexExtractionConfig()]
 
