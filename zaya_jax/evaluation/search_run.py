@@ -97,10 +97,15 @@ def make_question(
     tokenizer: Tokenizer, problem: Problem, count: int, wording: str | None, settings: AnySettings
 ) -> Question:
     """A problem's prompts in tokens, with this many attempts in those of aggregation."""
-    chosen = load_wording(wording or WORDINGS.get(problem.hidden["kind"], "general"))
+    chosen = load_wording(wording_of(problem, wording))
     marks = (tokenizer.think_start_id, tokenizer.think_end_id)
     pieces = cut_prompts(tokenizer, problem.prompt, chosen, count)
     return Question(problem.id, pieces, tuple(tokenizer.stop_ids), None if None in marks else marks)
+
+
+def wording_of(problem: Problem, wording: str | None) -> str:
+    """The aggregation prompts that are asked for, or those of the problem's kind."""
+    return wording or WORDINGS.get(problem.hidden["kind"], "general")
 
 
 def make_search(question: Question, settings: AnySettings, context: int) -> Search | Chains:
