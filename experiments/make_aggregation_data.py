@@ -2,12 +2,10 @@
 
     python -m experiments.make_aggregation_data --checkpoint=DIR --problems=problems.jsonl --teacher=DIR \\
         --n=8 --c=4 --m=4 --mix=all_wrong=0.2,mixed=0.6,all_right=0.2 --output=out/aggregation
-    python -m experiments.make_aggregation_data --rollouts=out/aime/aime25 --problems=aime25.jsonl --rl_only \\
-        --output=out/prompts
+    python -m experiments.make_aggregation_data --rollouts=out/a/aime25 --problems=aime25.jsonl --rl_only --output=out/b
 
 n rollouts a problem, sampled or of a finished run; m prompts of c tails each; answered by a teacher, by an oracle (a
-function of a problem and its attempts' texts that returns reasoning and answer), or by nobody. Writes sft.jsonl and
-rl.jsonl. An interrupted run goes on where it was. docs/markovian_rsa.md explains the files.
+function of a problem and its attempts' texts) or by nobody. An interrupted run goes on. See docs/markovian_rsa.md.
 """
 
 from absl import flags
@@ -38,7 +36,9 @@ flags.DEFINE_string("wording", None, "Aggregation prompts: math, code, choice, g
 flags.DEFINE_integer("limit", None, "Only the first problems.", lower_bound=1)
 flags.DEFINE_integer("slots", 16, "Rollouts drawn together.")
 flags.DEFINE_enum("dtype", "bfloat16", ["float32", "bfloat16"], "What the models are computed in.")
-_GIVEN = "n c m beta tau teacher teacher_beta answer_budget inexact seed wording oracle rl_only".split()
+flags.DEFINE_bool("allow_unisolated", False, "Run generated code even where it cannot be isolated.")
+_GIVEN = ("n", "c", "m", "beta", "tau", "teacher", "teacher_beta", "answer_budget", "inexact", "seed", "wording",
+          "oracle", "rl_only")  # fmt: skip
 
 
 def main(_):
@@ -50,8 +50,9 @@ def main(_):
     given = {name: getattr(FLAGS, name) for name in _GIVEN}
     mix = None if FLAGS.mix is None else parse_mix(FLAGS.mix)
     making = Making(**given, sampling=Sampling(FLAGS.temperature, FLAGS.top_p), mix=mix)
-    machine, more = Machine(FLAGS.checkpoint, FLAGS.dtype, FLAGS.slots), {"rollouts": FLAGS.rollouts}
-    print(make_aggregation_data(machine, FLAGS.problems, making, FLAGS.output, **more, limit=FLAGS.limit))
+    more = {name: getattr(FLAGS, name) for name in ("rollouts", "limit", "allow_unisolated")}
+    machine = Machine(FLAGS.checkpoint, FLAGS.dtype, FLAGS.slots)
+    print(make_aggregation_data(machine, FLAGS.problems, making, FLAGS.output, **more))
 
 
 if __name__ == "__main__":

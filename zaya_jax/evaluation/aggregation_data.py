@@ -2,14 +2,14 @@
 
 For each problem n rollouts; m times C of them are drawn and their tails, the last tau tokens of their reasoning, put
 into an aggregation prompt. What a teacher answers is a row of supervised fine-tuning, right or not; the prompt with the
-problem's own verifier is a prompt of RL. Rollouts that are wrong or unfinished stay in: so are those that the model will
-have to aggregate.
+problem's own verifier is a prompt of RL. Rollouts that are wrong or unfinished stay in: so are those that the model
+will have to aggregate.
 
     settings.json     what the run was given; another run does not go on in its directory
     rollouts/         the run of the rollouts (`search_records`), unless an older one is given
     replies.jsonl     replies to the prompts, as they came
-    sft.jsonl         conversations (docs/data.md); "prompt_ids" has the exact tokens of the prompt, "meta" where it is from
-    rl.jsonl          problems (`environments.environment`), "aggregation" in their meta where each is from
+    sft.jsonl         conversations (docs/data.md); "prompt_ids" has a prompt's own tokens, "meta" where it is from
+    rl.jsonl          problems (`environments.environment`); "aggregation" in their meta has where each is from
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from typing import Any, Literal
 
 from zaya_jax.checkpoint import open_checkpoint, resolve
 from zaya_jax.data.schema import parse_chat
-from zaya_jax.data.turns import chat_turns
+from zaya_jax.data.turns import sections
 from zaya_jax.environments.benchmarks import read_benchmark
 from zaya_jax.environments.environment import Problem
 from zaya_jax.errors import UserError, mistake
@@ -42,6 +42,8 @@ from zaya_jax.evaluation.aggregation_replies import (
     read_replies,
     record,
 )
+from zaya_jax.evaluation.evaluate import make_sandbox
+from zaya_jax.evaluation.samples import SINGLE
 from zaya_jax.evaluation.search_records import CANDIDATES, claim, rewrite
 from zaya_jax.evaluation.search_run import Machine, make_question, make_search, search_problems, wording_of
 from zaya_jax.evaluation.tables import Table, text
@@ -51,6 +53,7 @@ from zaya_jax.sampling.engine import Engine
 from zaya_jax.sampling.markovian_rsa import Question, Settings, longest_prompt
 from zaya_jax.sampling.request import Sampling
 from zaya_jax.text.aggregation import load_wording
+from zaya_jax.text.thinking import split_thinking
 from zaya_jax.text.tokenizer import Tokenizer, require_tokenizer
 
 SFT, RL, ROLLOUTS = "sft.jsonl", "rl.jsonl", "rollouts"
@@ -131,7 +134,7 @@ def make_aggregation_data(
     choices_seed: int = 0,
     limit: int | None = None,
     workers: int = 2,
-    sandbox: Any = None,
+    allow_unisolated: bool = False,
 ) -> str:
     """Makes the files of this module; gives a summary. An interrupted run goes on where it was.
 
@@ -140,27 +143,29 @@ def make_aggregation_data(
         problems: a benchmark file.
         rollouts: the directory of a finished run with rollouts of these problems.
         limit: only so many problems.
+        allow_unisolated: run the code of rollouts even where it cannot be isolated.
 
     Raises:
         UserError: a file or a setting is not right; nothing has been sampled then.
     """
     group = read_benchmark(problems, choices_seed)[:limit]
-    directory, source_directory = pathlib.Path(output), pathlib.Path(rollouts or pathlib.Path(output) / ROLLOUTS)
-    old = read_settings(source_directory) if rollouts else None
+    directory, source = pathlib.Path(output), None
+    old = read_settings(pathlib.Path(rollouts)) if rollouts else None
     making = making.settled(old)
     machine = _machine(machine, old)
     tokenizer = require_tokenizer(open_checkpoint(resolve(machine.checkpoint)).directory)
     questions = [make_question(tokenizer, one, making.c, making.wording, _rolling(making)) for one in group]
     answering = _answering(making, tokenizer, questions)  # its mistakes show before anything is sampled
-    if rollouts is None:
-        _check_room(machine, questions, making)
+    if rollouts:
+        source = read_source(pathlib.Path(rollouts), group, questions, making.tau)
     else:
-        read_source(source_directory, group, questions, making.tau)
-    claim(directory, _recorded(machine, making, group, old and source_directory))
-    if rollouts is None:
-        options = {"method": "single", "benchmark": pathlib.Path(problems).stem, "workers": workers, "sandbox": sandbox}
-        search_problems(machine, group, _rolling(making), source_directory, **options)
-    source = read_source(source_directory, group, questions, making.tau)
+        _check_room(machine, questions, making)
+    claim(directory, _recorded(machine, making, group, rollouts))
+    if source is None:
+        options = {"method": SINGLE, "benchmark": pathlib.Path(problems).stem, "workers": workers}
+        sandbox = make_sandbox(group, allow_unisolated)
+        search_problems(machine, group, _rolling(making), directory / ROLLOUTS, **options, sandbox=sandbox)
+        source = read_source(directory / ROLLOUTS, group, questions, making.tau)
     prompts = _prompts(tokenizer, group, questions, source, making)
     kept = [one for one in prompts if one.exact or making.inexact == "keep"]
     provenance = {one.key: _provenance(one, machine, making, source) for one in kept}
@@ -209,14 +214,14 @@ def _longest(question: Question, making: Making) -> int:
     return longest_prompt(question, Settings(n=making.n, c=making.c, t=1, beta=making.beta, tau=making.tau))
 
 
-def _recorded(machine: Machine, making: Making, problems: Sequence[Problem], rollouts: pathlib.Path | None):
+def _recorded(machine: Machine, making: Making, problems: Sequence[Problem], rollouts: str | None):
     """What makes two runs the same run, as settings.json has it."""
     values = dataclasses.asdict(making)
     content = json.dumps([problem.to_json() for problem in problems]).encode()
     own = {"checkpoint": machine.checkpoint, "dtype": machine.dtype, "problems": hashlib.sha256(content).hexdigest()}
-    old = (rollouts / CANDIDATES).read_bytes() if rollouts else b""
-    given = {"rollouts": hashlib.sha256(old).hexdigest()} if rollouts else {}
-    return {"method": "aggregation_data", **values.pop("sampling"), **values, **own, **given}
+    if rollouts:
+        own["rollouts"] = hashlib.sha256((pathlib.Path(rollouts) / CANDIDATES).read_bytes()).hexdigest()
+    return {"method": "aggregation_data", **values.pop("sampling"), **values, **own}
 
 
 def _prompts(
@@ -284,9 +289,8 @@ def _write(directory, prompts, provenance, replies: Mapping, tokenizer: Tokenize
     rewrite(directory / RL, problems)
     files = [RL]
     if not making.rl_only:
-        rows = [
-            _sft_row(one, provenance[one.key], replies[one.key], making) for one in prompts if replies[one.key].whole
-        ]
+        whole = [one for one in prompts if replies[one.key].whole]
+        rows = [_sft_row(one, provenance[one.key], replies[one.key], making) for one in whole]
         for row in rows:
             _check_row(row, tokenizer)
         rewrite(directory / SFT, rows)
@@ -314,13 +318,12 @@ def _check_row(row: Mapping[str, Any], tokenizer: Tokenizer) -> None:
     """That training reads from a row what it is to learn; a template may lose some of it."""
     where = f"problem {row['meta']['problem']}, draw {row['meta']['draw']}"
     try:
-        (trained,) = chat_turns(parse_chat(row), tokenizer)
+        (learnt,) = sections(parse_chat(row), tokenizer)
     except UserError as error:
         raise UserError(f"{where}: {error}") from None
-    said = tokenizer.decode(trained.turn.tokens[len(trained.turn.header) :], skip_special=False)
-    answer = row["messages"][-1]["content"].rpartition("</think>")[2].strip()
-    if not trained.weight or answer not in said:
-        raise mistake("the chat template loses the reply", where=where, fix="correct the template")
+    said = split_thinking(row["messages"][-1]["content"])
+    if not all(part.strip() in learnt.reply for part in (said.thinking, said.answer)):
+        raise mistake("the chat template loses a part of the reply", where=where, fix="correct the template")
 
 
 def _summary(prompts: Sequence[Prompt], kept: Sequence[Prompt], replies: Mapping, making: Making, count: int) -> str:

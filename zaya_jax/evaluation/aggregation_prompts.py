@@ -1,4 +1,4 @@
-"""Aggregation prompts from the rollouts of a finished run: its candidates of round 0, and the ends of their reasoning."""
+"""Aggregation prompts from the rollouts of a finished run: its candidates of round 0, the ends of their reasoning."""
 
 from __future__ import annotations
 
@@ -133,8 +133,8 @@ def read_source(
 def _rollout(question: Question, row: Row, completion: Completion, settings: Mapping[str, Any], tau: int) -> Rollout:
     request = Request(question.id, question.pieces.direct, stop_ids=question.stop_ids, think_ids=question.think_ids)
     thought = reasoning(request, completion).tolist()
-    ended = completion.finish_reason == "stop" if question.think_ids is None else completion.think_end >= 0
-    finished = ended and not completion.think_forced
+    closed = completion.think_end >= 0
+    finished = not completion.think_forced if closed else completion.finish_reason == "stop"
     return Rollout(row["index"], tuple(thought[max(len(thought) - tau, 0) :]), _verdict(row, settings), finished)
 
 
