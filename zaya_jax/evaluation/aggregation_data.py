@@ -149,24 +149,23 @@ def make_aggregation_data(
         UserError: a file or a setting is not right; nothing has been sampled then.
     """
     group = read_benchmark(problems, choices_seed)[:limit]
-    directory, source = pathlib.Path(output), None
+    directory = pathlib.Path(output)
     old = read_settings(pathlib.Path(rollouts)) if rollouts else None
     making = making.settled(old)
     machine = _machine(machine, old)
     tokenizer = require_tokenizer(open_checkpoint(resolve(machine.checkpoint)).directory)
     questions = [make_question(tokenizer, one, making.c, making.wording, _rolling(making)) for one in group]
     answering = _answering(making, tokenizer, questions)  # its mistakes show before anything is sampled
-    if rollouts:
-        source = read_source(pathlib.Path(rollouts), group, questions, making.tau)
-    else:
+    recorded = _recorded(machine, making, group, rollouts)
+    if rollouts is None:
         _check_room(machine, questions, making)
-    claim(directory, _recorded(machine, making, group, rollouts))
-    if source is None:
-        options = {"method": SINGLE, "benchmark": pathlib.Path(problems).stem, "workers": workers}
         sandbox = make_sandbox(group, allow_unisolated)
-        search_problems(machine, group, _rolling(making), directory / ROLLOUTS, **options, sandbox=sandbox)
-        source = read_source(directory / ROLLOUTS, group, questions, making.tau)
+        claim(directory, recorded)
+        options = {"method": SINGLE, "benchmark": pathlib.Path(problems).stem, "workers": workers, "sandbox": sandbox}
+        search_problems(machine, group, _rolling(making), directory / ROLLOUTS, **options)
+    source = read_source(pathlib.Path(rollouts or directory / ROLLOUTS), group, questions, making.tau)
     prompts = _prompts(tokenizer, group, questions, source, making)
+    claim(directory, recorded)
     kept = [one for one in prompts if one.exact or making.inexact == "keep"]
     provenance = {one.key: _provenance(one, machine, making, source) for one in kept}
     replies = _replies(machine, making, answering, tokenizer, kept, questions, directory)
