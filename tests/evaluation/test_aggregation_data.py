@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+import re
 import shutil
 import types
 
@@ -12,6 +13,7 @@ import pytest
 from tests.environments.rows import INTEGER, write
 from tests.evaluation.searching import CONTEXT, WORDING, read, write_problems, write_sums
 from tests.experiments.in_process import run
+from tests.experiments.launching import launch
 from tests.sampling.models import tokenizer
 from tests.sampling.scripted import Scripted
 from tests.text.checkpoints import CHATML, write_checkpoint
@@ -367,3 +369,16 @@ def test_a_mix_needs_answers(make, scripted):
     second, summary = make("second", rollouts=first / "rollouts", rl_only=True)
     assert "not known" in summary
     assert {row["meta"]["aggregation"]["correct"] for row in read(second / "rl.jsonl")} == {None}
+
+
+def test_the_page_of_docs_names_real_flags(root):
+    """Every flag in docs/markovian_rsa.md is one of these commands."""
+    page = (root / "docs/markovian_rsa.md").read_text(encoding="utf-8")
+    helps = [launch(name, "--help")[1] for name in ("evaluate", "markovian_rsa", "make_aggregation_data")]
+    there = set(re.findall(r"^  --(\w+):", "\n".join(helps), re.MULTILINE))
+    others = {"run", "validate", "kind"}  # of rsa_report and data
+    assert set(re.findall(r"--(\w+)", page)) - others <= there
+    for name, shown in zip(("evaluate", "markovian_rsa", "make_aggregation_data"), helps):
+        own = set(re.findall(r"^  --(\w+):", shown, re.MULTILINE)) | {"help"}
+        for command in re.findall(rf"experiments\.{name} ((?:.*\\\n)*.*)", page):
+            assert set(re.findall(r"--(\w+)", command.split("`")[0])) <= own, command

@@ -159,9 +159,9 @@ def make_aggregation_data(
     recorded = _recorded(machine, making, group, rollouts)
     if rollouts is None:
         _check_room(machine, questions, making)
-        sandbox = make_sandbox(group, allow_unisolated)
+        options = {"workers": workers, "sandbox": make_sandbox(group, allow_unisolated)}
         claim(directory, recorded)
-        options = {"method": SINGLE, "benchmark": pathlib.Path(problems).stem, "workers": workers, "sandbox": sandbox}
+        options |= {"method": SINGLE, "benchmark": pathlib.Path(problems).stem}
         search_problems(machine, group, _rolling(making), directory / ROLLOUTS, **options)
     source = read_source(pathlib.Path(rollouts or directory / ROLLOUTS), group, questions, making.tau)
     prompts = _prompts(tokenizer, group, questions, source, making)
