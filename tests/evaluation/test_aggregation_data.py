@@ -182,6 +182,16 @@ def test_rollouts_of_an_older_run(make, scripted, tmp_path):
     assert not (third / "sft.jsonl").exists() and not (third / "rollouts").exists()
 
 
+def test_the_launcher(make, scripted, roomy, tmp_path):
+    mix = "all_wrong=0.25,mixed=0.5,all_right=0.25"
+    first, summary = make(m=2, mix=parse_mix(mix))
+    files = [f"--problems={tmp_path / 'p.jsonl'}", f"--wording={tmp_path / 'wording.txt'}"]
+    given = [f"--checkpoint={roomy}", f"--teacher={roomy}", f"--output={tmp_path / 'again'}", f"--mix={mix}"]
+    code, out, err = run("make_aggregation_data", *files, *given, *FLAGS)
+    assert (code, out) == (0, summary + "\n"), err
+    assert read(tmp_path / "again/sft.jsonl") == read(first / "sft.jsonl")
+
+
 def test_an_oracle_answers(make, scripted):
     directory, _ = make(oracle="tests.evaluation.oracles:longest", limit=1)
     for row in read(directory / "sft.jsonl"):
