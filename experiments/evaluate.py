@@ -38,6 +38,7 @@ def main(_):
             wanted(method=FLAGS.method, preset=FLAGS.preset),
             FLAGS.output,
             wording=FLAGS.wording,
+            prompts=FLAGS.prompts,
             limit=FLAGS.limit,
             html=FLAGS.html,
             allow_unisolated=FLAGS.allow_unisolated,

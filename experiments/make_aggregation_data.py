@@ -33,6 +33,7 @@ flags.DEFINE_float("temperature", 1.0, "0 is greedy.")
 flags.DEFINE_float("top_p", 1.0, "Keep the most probable tokens of this mass.")
 flags.DEFINE_integer("seed", 0, "Another seed gives other rollouts, draws and replies.", lower_bound=0)
 flags.DEFINE_string("wording", None, "Aggregation prompts: math, code, choice, general, or a file.")
+flags.DEFINE_string("prompts", None, "Directory of one's own templates of problems.")
 flags.DEFINE_integer("limit", None, "Only the first problems.", lower_bound=1)
 flags.DEFINE_integer("slots", 16, "Rollouts drawn together.")
 flags.DEFINE_enum("dtype", "bfloat16", ["float32", "bfloat16"], "What the models are computed in.")
@@ -42,15 +43,14 @@ _GIVEN = ("n", "c", "m", "beta", "tau", "teacher", "teacher_beta", "answer_budge
 
 
 def main(_):
-    from zaya_jax.evaluation.aggregation_data import Making, make_aggregation_data
+    from zaya_jax.evaluation.aggregation_data import Machine, Making, make_aggregation_data
     from zaya_jax.evaluation.aggregation_mix import parse_mix
-    from zaya_jax.evaluation.search_run import Machine
     from zaya_jax.sampling.request import Sampling
 
     given = {name: getattr(FLAGS, name) for name in _GIVEN}
     mix = None if FLAGS.mix is None else parse_mix(FLAGS.mix)
     making = Making(**given, sampling=Sampling(FLAGS.temperature, FLAGS.top_p), mix=mix)
-    more = {name: getattr(FLAGS, name) for name in ("rollouts", "limit", "allow_unisolated")}
+    more = {name: getattr(FLAGS, name) for name in ("rollouts", "prompts", "limit", "allow_unisolated")}
     machine = Machine(FLAGS.checkpoint, FLAGS.dtype, FLAGS.slots)
     print(make_aggregation_data(machine, FLAGS.problems, making, FLAGS.output, **more))
 

@@ -4,8 +4,8 @@
         --beta=16384 --tau=4096 --output=out/rsa --html
 
 Round 0 draws n candidates; each of t rounds more draws n, prompted with the last tau reasoning tokens of c of the round
-before. Problems are a benchmark file (docs/benchmarks.md). Every candidate is written to --output once complete, and
-the same command goes on with an interrupted run. docs/markovian_rsa.md explains the settings.
+before. Problems are a benchmark file (docs/benchmarks.md). Candidates are written to --output one by one, and the same
+command goes on with an interrupted run. docs/markovian_rsa.md explains the settings.
 """
 
 from absl import flags
@@ -28,6 +28,7 @@ def main(_):
             wanted(method="markovian_rsa"),
             FLAGS.output,
             wording=FLAGS.wording,
+            prompts=FLAGS.prompts,
             html=FLAGS.html,
             workers=FLAGS.workers,
             allow_unisolated=FLAGS.allow_unisolated,

@@ -29,6 +29,7 @@ def define():
     flags.DEFINE_bool("final_call", False, "One more candidate, of tails of the last round.")
     flags.DEFINE_integer("seed", 0, "Another seed gives another run.", lower_bound=0)
     flags.DEFINE_string("wording", None, "Aggregation prompts: math, code, choice, general, or a file.")
+    flags.DEFINE_string("prompts", None, "Directory of one's own templates of problems.")
     flags.DEFINE_integer("slots", 16, "Candidates drawn together.")
     flags.DEFINE_integer("context", None, "Most tokens of prompt and answer; the model's by default.", lower_bound=1)
     flags.DEFINE_enum("dtype", "bfloat16", ["float32", "bfloat16"], "What the model is computed in.")

@@ -18,6 +18,7 @@ HELPERS = {
     "huge_pages.py",
     "benchmark_answer.py",
     "benchmark_engines.py",
+    "benchmark_requests.py",
     "benchmark_shared.py",
     "search_flags.py",
 }

@@ -21,8 +21,8 @@ FUNCTION = {
 INSTRUCTIONS = {
     "id": "n", "problem": "Say hello in at least three words, without commas.", "kind": "instructions",
     "instructions": [
-        {"name": "punctuation:no_comma"},
-        {"name": "length_constraints:number_words", "arguments": {"relation": "at least", "num_words": 3}},
+        {"name": "no_commas"},
+        {"name": "words", "arguments": {"relation": "at least", "number": 3}},
     ],
 }  # fmt: skip
 EVERY = (INTEGER, LATEX, EXACT, CHOICE, CODE, FUNCTION, INSTRUCTIONS)

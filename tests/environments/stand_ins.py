@@ -62,14 +62,17 @@ def _passes(code: str, test: dict) -> bool:
     return done.returncode == 0 and done.stdout.split() == test["output"].split()
 
 
+CHECKS = {
+    "no_commas": lambda response: "," not in response,
+    "words": lambda response, relation, number: relation == "at least" and len(response.split()) >= number,
+}
+
+
 def check(name: str, arguments: dict, response: str) -> bool:
-    if name == "punctuation:no_comma":
-        return "," not in response
-    assert name == "length_constraints:number_words" and arguments["relation"] == "at least"
-    return len(response.split()) >= arguments["num_words"]
+    return CHECKS[name](response, **arguments)
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def grading(monkeypatch):
     """The real graders if they are there; these if not."""
     if not REAL:
@@ -78,7 +81,7 @@ def grading(monkeypatch):
             "equivalence": {"equivalent": equivalent, "cluster": cluster},
             "code": {"check_code": check_code},
             "sandbox": {"Sandbox": object},
-            "instructions": {"check": check},
+            "instructions": {"check": check, "CHECKS": CHECKS},
         }
         monkeypatch.setitem(sys.modules, "zaya_jax.grading", types.ModuleType("zaya_jax.grading"))
         for name, members in modules.items():

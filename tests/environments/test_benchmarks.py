@@ -142,9 +142,7 @@ def test_a_response_may_begin_inside_the_reasoning(problems, grading):
 
 def test_what_failed_is_said(problems, grading):
     assert verify(problems["p"], WRONG["p"]).error == "wrong at test 2 of 2"
-    assert verify(problems["n"], "Hello, you").error == (
-        "not followed: punctuation:no_comma, length_constraints:number_words"
-    )
+    assert verify(problems["n"], "Hello, you").error == ("not followed: no_commas, words")
 
 
 def test_fields_are_filled_once():
@@ -221,8 +219,12 @@ BAD = {
     "starter code": (change(CODE, starter_code=["a"]), "starter_code is not a text; found list"),
     "no instructions": (change(EVERY[6], instructions=[]), "no instructions; expected"),
     "nameless": (change(EVERY[6], instructions=[{"arguments": {}}]), "instructions[0]: no 'name'"),
+    "no such check": (change(EVERY[6], instructions=[{"name": "no_comma"}]), "no check 'no_comma'; did you mean 'no_c"),
+    "other arguments": (
+        change(EVERY[6], instructions=[{"name": "words", "arguments": {"relation": "at least"}}]),
+        "instructions[0]: arguments do not fit 'words'; found missing a required argument: 'number'"),
     "arguments": (
-        change(EVERY[6], instructions=[{"name": "a", "arguments": [1]}]),
+        change(EVERY[6], instructions=[{"name": "words", "arguments": [1]}]),
         "instructions[0]: arguments are not an object; found list"),
     "date": (change(INTEGER, date="May 2025"), "not a day; expected \"date\": \"YYYY-MM-DD\"; found 'May 2025'"),
     "schema": (change(INTEGER, schema=2), 'unknown schema; expected "schema": 1, or none; found 2'),

@@ -7,7 +7,8 @@ import pickle
 import pytest
 
 from tests.environments.rows import packed, write
-from zaya_jax.environments.benchmarks import read_benchmark
+from tests.environments.stand_ins import REAL
+from zaya_jax.environments.benchmarks import read_benchmark, verify
 from zaya_jax.environments.convert import convert
 from zaya_jax.errors import UserError
 
@@ -136,9 +137,61 @@ def test_a_pickle_of_anything_but_a_text_is_refused_by_name_and_never_loaded(
 def test_ifeval_without_the_arguments_that_are_not_meant(tmp_path):
     (row,) = converted(tmp_path, "ifeval", IFEVAL)
     assert row["instructions"] == [
-        {"name": "punctuation:no_comma", "arguments": {}},
-        {"name": "length_constraints:number_words", "arguments": {"relation": "at least", "num_words": 300}},
+        {"name": "no_commas", "arguments": {}},
+        {"name": "words", "arguments": {"relation": "at least", "number": 300}},
     ]
+
+
+def test_rows_with_an_instruction_that_nothing_checks_are_left_out_and_said(tmp_path, capsys):
+    language = {
+        "key": 7, "prompt": "Auf Deutsch!", "instruction_id_list": ["language:response_language"],
+        "kwargs": [{"language": "de"}],
+    }  # fmt: skip
+    assert [row["id"] for row in converted(tmp_path, "ifeval", language, IFEVAL)] == ["1000"]
+    assert "1 rows are left out; there is no check of language:response_language (1)" in capsys.readouterr().err
+    with pytest.raises(UserError, match="no problems; expected at least one that can be checked"):
+        converted(tmp_path, "ifeval", language)
+
+
+KWARGS = {
+    "keywords:existence": ({"keywords": ["tea", "cup"]}, "A cup of tea.", "A cup."),
+    "keywords:frequency": ({"keyword": "tea", "frequency": 2, "relation": "at least"}, "tea, tea", "tea"),
+    "keywords:forbidden_words": ({"forbidden_words": ["tea"]}, "coffee", "tea"),
+    "keywords:letter_frequency": ({"letter": "z", "let_frequency": 2, "let_relation": "less than"}, "z", "zz"),
+    "length_constraints:number_sentences": ({"num_sentences": 2, "relation": "less than"}, "One.", "One. Two."),
+    "length_constraints:number_words": ({"num_words": 2, "relation": "at least"}, "One two", "One"),
+    "length_constraints:number_paragraphs": ({"num_paragraphs": 2}, "a\n***\nb", "a\n\nb"),
+    "length_constraints:nth_paragraph_first_word": (
+        {"num_paragraphs": 2, "nth_paragraph": 2, "first_word": "so"}, "Yes.\n\nSo it is.", "So.\n\nYes."),
+    "detectable_content:number_placeholders": ({"num_placeholders": 2}, "[a] [b] [c]", "[a]"),
+    "detectable_content:postscript": ({"postscript_marker": "P.S."}, "Hi\nP.S. more", "Hi"),
+    "detectable_format:number_bullet_lists": ({"num_bullets": 2}, "* a\n* b", "* a\n* b\n* c"),
+    "detectable_format:constrained_response": ({}, "My answer is no.", "No."),
+    "detectable_format:number_highlighted_sections": ({"num_highlights": 1}, "*so* it is", "so it is"),
+    "detectable_format:multiple_sections": (
+        {"section_spliter": "Part", "num_sections": 2}, "Part 1\na\nPart 2\nb", "Part 1\na"),
+    "detectable_format:json_format": ({}, '{"a": 1}', "a"),
+    "detectable_format:title": ({}, "<<Tea>> it is", "Tea"),
+    "combination:two_responses": ({}, "a\n******\nb", "a"),
+    "combination:repeat_prompt": ({"prompt_to_repeat": "Why?"}, "Why? Because.", "Because."),
+    "startend:end_checker": ({"end_phrase": "Bye."}, "So. Bye.", "Bye. So."),
+    "startend:quotation": ({}, '"So."', "So."),
+    "change_case:capital_word_frequency": (
+        {"capital_frequency": 1, "capital_relation": "at least"}, "OK then", "Ok then"),
+    "change_case:english_capital": ({}, "TEA", "Tea"),
+    "change_case:english_lowercase": ({}, "tea", "Tea"),
+    "punctuation:no_comma": ({}, "a b", "a, b"),
+}  # fmt: skip
+
+
+@pytest.mark.skipif(not REAL, reason="zaya_jax.grading is not there")
+@pytest.mark.parametrize("name", KWARGS)
+def test_an_instruction_of_ifeval_means_what_it_says(tmp_path, name):
+    given, right, wrong = KWARGS[name]
+    row = IFEVAL | {"instruction_id_list": [name], "kwargs": [given | {"something_else": None}]}
+    converted(tmp_path, "ifeval", row)
+    (problem,) = read_benchmark(tmp_path / "out.jsonl")
+    assert verify(problem, f"</think>{right}").correct and not verify(problem, f"</think>{wrong}").correct
 
 
 def test_parquet_and_json_say_the_same(tmp_path):
@@ -160,6 +213,11 @@ def test_parquet_and_json_say_the_same(tmp_path):
         ("livecodebench", livecodebench("!"), "line 1: private_test_cases cannot be unpacked"),
         ("livecodebench", livecodebench("[1"), "line 1: private_test_cases is not JSON"),
         ("livecodebench", livecodebench(json.dumps([CALL])), "line 1: no func_name in metadata"),
+        (
+            "ifeval",
+            IFEVAL | {"kwargs": [{}, {"num_words": 3}]},
+            "line 1: no 'relation' among the kwargs of length_constraints:number_words; found ['num_words']",
+        ),
         ("ifeval", IFEVAL | {"kwargs": []}, "line 1: kwargs do not fit instruction_id_list; found 0 for 2"),
     ],
 )
@@ -172,7 +230,7 @@ def test_a_bad_row_is_one_line(tmp_path, form, row, message):
 def test_days_need_dates_and_leave_something(tmp_path):
     with pytest.raises(UserError, match="problem 1: no dates; leave out --since and --until"):
         converted(tmp_path, "matharena", AIME, since="2025-01-01")
-    with pytest.raises(UserError, match="no problems; expected at least one within the days asked for"):
+    with pytest.raises(UserError, match="no problems; expected at least one that can be checked, within the days"):
         converted(tmp_path, "livecodebench", livecodebench("[]"), since="2026-01-01")
     with pytest.raises(UserError, match="--until: not a day"):
         converted(tmp_path, "livecodebench", livecodebench("[]"), until="May")

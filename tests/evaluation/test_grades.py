@@ -89,6 +89,15 @@ def test_a_sample_of_no_problem(problems):
         grade(problems, [sample("zzz")])
 
 
+def test_a_letter_means_another_option_where_they_were_shuffled_otherwise(grading, problems):
+    saw = [sample("c", seed, response=r"\boxed{A}", meta={"choices_seed": seed}) for seed in (0, 1)]
+    assert len(grade(problems, saw[:1])) == 1
+    with pytest.raises(
+        UserError, match="b, problem c: options in another order; expected those of seed 1; found seed 0"
+    ):
+        grade(problems, saw)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

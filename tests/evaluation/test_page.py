@@ -41,6 +41,7 @@ def test_points_lie_where_their_tokens_and_scores_are(scores):
     assert single[0] < rsa[0] and single[1] < rsa[1]
     assert rsa[0] == pytest.approx(report[0], abs=0.1)  # 440,000 tokens a problem both
     assert report[1] > rsa[1]  # 88.8 against 75
+    assert {"20k", "100k", "500k"} <= set(Page(evaluation_page(scores)).words)  # the axis is logarithmic
 
 
 def test_strangers_text_stays_text():

@@ -50,6 +50,7 @@ def test_a_file_is_appended_to(tmp_path):
     assert read_samples(path) == []
 
 
+@pytest.mark.filterwarnings("ignore:.*the last line was cut off")  # it may be, or not
 def test_what_was_written_survives_kill_9(tmp_path, root):
     path = tmp_path / "s.jsonl"
     environment = os.environ | {"PYTHONPATH": str(root)}
@@ -58,8 +59,8 @@ def test_what_was_written_survives_kill_9(tmp_path, root):
             assert process.poll() is None
             time.sleep(0.01)
         process.send_signal(signal.SIGKILL)
-    samples = read_samples(path) if path.read_bytes().endswith(b"\n") else []
-    assert [one.index for one in samples] == list(range(len(samples)))
+    samples = read_samples(path)
+    assert [one.index for one in samples] == list(range(len(samples))) and len(samples) > 90
     written(path, sample(problem="z"))  # the lock went with the process
     assert read_samples(path)[-1].problem == "z"
 

@@ -97,7 +97,9 @@ hostile(
     "output",
 )
 hostile("infinite loop", "while True: pass", "timeout")
-hostile("infinite loop that ignores SIGXCPU", "signal.signal(signal.SIGXCPU, signal.SIG_IGN)\nwhile True: pass", "timeout")
+hostile(
+    "infinite loop that ignores SIGXCPU", "signal.signal(signal.SIGXCPU, signal.SIG_IGN)\nwhile True: pass", "timeout"
+)
 hostile("sleeping forever", "time.sleep(1e6)", "timeout")
 hostile("waiting for input that is over", "sys.stdin.read()\nsignal.pause()", "timeout")
 hostile(
@@ -110,7 +112,14 @@ hostile(
 )
 hostile("stopping itself", "os.kill(os.getpid(), signal.SIGSTOP)", "timeout")
 hostile("closing its output and going on", "os.close(1); os.close(2); time.sleep(60)", "timeout")
-hostile("deep recursion", "sys.setrecursionlimit(10**9)\nf = lambda n: f(n + 1) + f(n + 2)\nf(0)", "memory", "killed", "error", "timeout")
+hostile(
+    "deep recursion",
+    "sys.setrecursionlimit(10**9)\nf = lambda n: f(n + 1) + f(n + 2)\nf(0)",
+    "memory",
+    "killed",
+    "error",
+    "timeout",
+)
 hostile("a long number", "print(len(str(9 ** 9 ** 9)))", "timeout", "memory", "error")
 hostile("catastrophic regex", "import re\nre.match('(a+)+$', 'a' * 60 + 'b')", "timeout")
 
@@ -157,7 +166,9 @@ hostile(
 # ---- other processes
 
 hostile("killing the parent by number", "attempt(os.kill, PARENT, signal.SIGKILL)", "ok")
-hostile("killing its own parent", "attempt(os.kill, os.getppid(), signal.SIGKILL)\ntime.sleep(0.2)\nprint('alive')", "ok")
+hostile(
+    "killing its own parent", "attempt(os.kill, os.getppid(), signal.SIGKILL)\ntime.sleep(0.2)\nprint('alive')", "ok"
+)
 hostile("killing everybody", "attempt(os.kill, -1, signal.SIGKILL)\nattempt(os.kill, -1, signal.SIGTERM)", "ok")
 hostile("killing its group", "os.killpg(0, signal.SIGKILL)", "killed")
 hostile("killing by every number", "for pid in range(3, 40000): attempt(os.kill, pid, signal.SIGKILL)", "ok")
@@ -247,8 +258,8 @@ hostile("interfaces", "print([n for _, n in socket.if_nameindex() if n != 'lo'] 
 hostile(
     "writing outside",
     """
-    for folder in ('/', '/etc', '/usr', '/usr/bin', '/usr/lib', '/bin', '/lib', '/root', '/home', '/var', '/proc', '/sys',
-                   '/dev', '/opt', '/mnt', '/run', HOST, sys.prefix, sys.prefix + '/lib', os.path.expanduser('~')):
+    for folder in ('/', '/etc', '/usr', '/usr/bin', '/usr/lib', '/bin', '/lib', '/root', '/home', '/var', '/proc',
+                   '/sys', '/dev', '/opt', '/mnt', '/run', HOST, sys.prefix, sys.prefix + '/lib'):
         if attempt(open, folder + '/zaya_escape', 'w'): escaped(folder)
     """,
     "ok",
@@ -265,8 +276,19 @@ hostile(
     "ok",
     "timeout",
 )
-hostile("changing modes outside", "for p in ('/usr/bin/env', '/etc', sys.prefix): attempt(lambda: os.chmod(p, 0o777) or escaped(p))", "ok")
-hostile("reading the user's files", "for p in (HOST + '/precious.txt', '/etc/shadow', '/etc/passwd', '/root/.ssh'):\n    if os.path.exists(p): escaped(p)", "ok")
+hostile(
+    "changing modes outside",
+    "for p in ('/usr/bin/env', '/etc', sys.prefix): attempt(lambda: os.chmod(p, 0o777) or escaped(p))",
+    "ok",
+)
+hostile(
+    "reading the user's files",
+    """
+    for path in (HOST + '/precious.txt', '/etc/shadow', '/etc/passwd', '/root/.ssh'):
+        if os.path.exists(path): escaped(path)
+    """,
+    "ok",
+)
 hostile(
     "symlinks to the outside",
     """
@@ -278,7 +300,14 @@ hostile(
     """,
     "ok",
 )
-hostile("hard link to the outside", "for p in ('/usr/bin/env', HOST + '/precious.txt', sys.executable):\n    attempt(lambda: os.link(p, 'l') or escaped(p))", "ok")
+hostile(
+    "hard link to the outside",
+    """
+    for path in ('/usr/bin/env', HOST + '/precious.txt', sys.executable):
+        attempt(lambda: os.link(path, 'link') or escaped(path))
+    """,
+    "ok",
+)
 hostile(
     "walking up",
     """
@@ -330,7 +359,12 @@ hostile(
     "ok",
 )
 hostile("a big file", "f = open('big', 'wb')\nwhile True: f.write(bytes(1 << 20))", "error", "killed")
-hostile("a big file in shared memory", "f = open('/dev/shm/big', 'wb')\nwhile True: f.write(bytes(1 << 20))", "error", "killed")
+hostile(
+    "a big file in shared memory",
+    "f = open('/dev/shm/big', 'wb')\nwhile True: f.write(bytes(1 << 20))",
+    "error",
+    "killed",
+)
 hostile(
     "big files, one after another",
     """
@@ -390,11 +424,34 @@ hostile(
     """,
     "ok",
 )
-hostile("capabilities", "print(open('/proc/self/status').read().split('CapEff:')[1].split()[0].strip('0') and escaped('cap'))", "ok")
-hostile("raising its limits", "import resource as r\nfor n in (r.RLIMIT_AS, r.RLIMIT_CPU, r.RLIMIT_NPROC, r.RLIMIT_FSIZE):\n    attempt(lambda: r.setrlimit(n, (-1, -1)) or escaped(n))", "ok")
-hostile("names of the machine", "attempt(lambda: socket.sethostname('x') or escaped('hostname'))\nif socket.gethostname() != 'sandbox': escaped('name')", "ok")
+hostile(
+    "capabilities",
+    "print(open('/proc/self/status').read().split('CapEff:')[1].split()[0].strip('0') and escaped('cap'))",
+    "ok",
+)
+hostile(
+    "raising its limits",
+    """
+    import resource
+    for name in ('AS', 'CPU', 'NPROC', 'FSIZE', 'NOFILE', 'CORE'):
+        attempt(lambda: resource.setrlimit(getattr(resource, 'RLIMIT_' + name), (-1, -1)) or escaped(name))
+    """,
+    "ok",
+)
+hostile(
+    "names of the machine",
+    """
+    attempt(lambda: socket.sethostname('x') or escaped('hostname'))
+    if socket.gethostname() != 'sandbox': escaped('name')
+    """,
+    "ok",
+)
 hostile("the clock", "attempt(lambda: time.clock_settime(0, 0) or escaped('clock'))", "ok")
-hostile("io_uring, bpf, keys", "for n in (425, 321 if os.uname().machine == 'x86_64' else 280): libc.syscall(n, 1, 0, 0) >= 0 and escaped(n)", "ok")
+hostile(
+    "io_uring, bpf, keys",
+    "for n in (425, 321 if os.uname().machine == 'x86_64' else 280): libc.syscall(n, 1, 0, 0) >= 0 and escaped(n)",
+    "ok",
+)
 hostile(
     "module planted in its directory",
     "open('random.py', 'w').write('print(\"ESCAPED planted\")')\nimport random",

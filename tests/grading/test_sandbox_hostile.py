@@ -1,6 +1,7 @@
 """Programs that mean harm are held: none gets out, none stays, none changes a file outside."""
 
 import dataclasses
+import functools
 import os
 import socket
 import uuid
@@ -9,24 +10,24 @@ from pathlib import Path
 import pytest
 
 from tests.grading import hostile
-
 from zaya_jax.grading.limits import Limits
 from zaya_jax.grading.sandbox import Sandbox
 
 LIMITS = Limits(
-    cpu_seconds=1, wall_seconds=2, memory_bytes=256 << 20, processes=16, file_bytes=8 << 20, output_bytes=1 << 20
+    cpu_seconds=1, wall_seconds=5, memory_bytes=256 << 20, processes=16, file_bytes=8 << 20, output_bytes=1 << 20
 )
 PRECIOUS = "nobody changes this\n"
 
 
-def is_shut(sandbox: Sandbox) -> bool:
+@functools.cache
+def is_shut(isolation: str) -> bool:
     """Checked with a harmless program, before any that would kill or delete what it can reach."""
     program = """
 import os
 print(os.getpid() < 10, os.getuid() != 0, all(int(p) < 10 for p in os.listdir('/proc') if p.isdigit()))
 print(os.path.exists('/root/.ssh') or os.path.exists('/var') or os.path.exists('/etc/passwd'))
 """
-    return sandbox.run(program).stdout == "True True True\nFalse\n"
+    return Sandbox(isolation=isolation).run(program).stdout == "True True True\nFalse\n"
 
 
 def marked(mark: str) -> list[str]:
@@ -90,20 +91,20 @@ def here():
 @pytest.mark.parametrize("name", hostile.CONTAINED)
 def test_contained(name, isolation, here, outside):
     sandbox = Sandbox(LIMITS, isolation=isolation)
-    assert is_shut(sandbox)
+    assert is_shut(isolation)
     statuses, program = hostile.CONTAINED[name]
     repository = {path: path.stat().st_mtime_ns for path in Path(hostile.__file__).parent.iterdir() if path.is_file()}
     tmp = set(os.listdir("/tmp"))
 
     # Whoever can only be waited for need not be waited for long.
-    wall = 0.5 if statuses == ("timeout",) else LIMITS.wall_seconds
+    wall = 0.6 if "timeout" in statuses and statuses != hostile.ANY else LIMITS.wall_seconds
     limits = dataclasses.replace(LIMITS, wall_seconds=wall)
 
     run = sandbox.run(hostile.HEADER.format(**outside) + program, limits=limits)
 
     assert "ESCAPED" not in run.stdout, run
     assert run.status in statuses, run
-    assert run.seconds < LIMITS.wall_seconds + 2
+    assert run.seconds < wall + 5
     assert len(run.stdout) <= LIMITS.output_bytes and len(run.stderr) <= LIMITS.output_bytes
     assert marked(outside["mark"]) == children() == users_of_the_sandbox() == []
     host = Path(outside["host"])

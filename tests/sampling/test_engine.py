@@ -8,7 +8,7 @@ import pytest
 
 from tests.sampling.models import prompt, replay, tiny, tokenizer
 from zaya_jax.errors import UserError
-from zaya_jax.sampling.engine import Engine
+from zaya_jax.sampling.engine import Engine, compiled_programs
 from zaya_jax.sampling.request import Request, Sampling
 
 THINK = (5, 6)
@@ -220,3 +220,40 @@ def test_more_mistakes():
     ]:
         with pytest.raises(UserError, match=said):
             Request("b", (9,), **fields)
+
+
+def test_programs_are_few_whatever_is_asked():
+    jax.clear_caches()
+    e = engine(known_tokens=0)
+    lengths = np.random.default_rng(5).integers(1, 100, (40, 2))
+    e.run(
+        [Request(f"r{i}", prompt(int(p)), seed=i, max_new_tokens=1 + int(n) % 20) for i, (p, n) in enumerate(lengths)]
+    )
+    # Reading: a first piece; later ones of 4 or 16 columns and room for 32, 64 or 128 tokens. A first token. Decoding.
+    assert compiled_programs() <= 1 + 2 * 3 + 1 + 1
+    before = compiled_programs()
+    e.run(
+        [Request(f"s{i}", prompt(i), sampling=Sampling(0.5, 0.9, 7, 0.1), max_new_tokens=9) for i in range(1, 100, 7)]
+    )
+    assert compiled_programs() == before
+
+
+def test_a_conversation_goes_on_from_what_was_read():
+    e = engine(known_tokens=1000)
+    first = prompt(40)
+    answer = e.run([Request("one", first, max_new_tokens=9)])[0].tokens.tolist()
+    second = (*first, *answer, *prompt(8, 5))
+    found = e.run([Request("two", second, max_new_tokens=5)])[0]
+    assert found.known_tokens == 32, "all whole pieces"
+    equal(found, engine().run([Request("two", second, max_new_tokens=5)])[0])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("layout", ["stacked", "unstacked"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_company_changes_no_bit_of_optimized_programs(layout, dtype, optimized):
+    model, variables = tiny(layout)
+    model = dataclasses.replace(model, execution=dataclasses.replace(model.execution, dtype=dtype))
+    single = {r.id: Engine(model, variables, **SETTINGS).run([r])[0] for r in mixed()}
+    for answer in Engine(model, variables, **SETTINGS).run(mixed()[::-1]):
+        equal(answer, single[answer.id])

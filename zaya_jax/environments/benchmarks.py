@@ -104,18 +104,19 @@ def shuffled(count: int, seed: int, name: str) -> list[int]:
 def _problem(row: Mapping[str, Any], benchmark: str, seed: int, templates: dict[str, str], prompts) -> Problem:
     kind = row["kind"]
     values, hidden = {"problem": row["problem"].strip()}, {"kind": kind}
+    meta = {"benchmark": benchmark} | {key: row[key] for key in ("source", "date") if key in row}
     if kind == "choice":
         order = shuffled(len(row["choices"]), seed, row["id"])
         values["choices"] = "\n".join(f"{LETTERS[i]}) {row['choices'][place].strip()}" for i, place in enumerate(order))
         values["letters"] = _letters(len(order))
         hidden["answer"] = LETTERS[order.index(row["answer"])]
+        meta["choices_seed"] = seed
     elif "starter_code" in row:
         values["starter_code"] = row["starter_code"].rstrip()
     hidden |= {key: row[key] for key in ("answer", "tests", "instructions") if key in row and key not in hidden}
     name = "code_starter" if "starter_code" in row else kind
     if name not in templates:
         templates[name] = read_template(name, prompts)
-    meta = {"benchmark": benchmark} | {key: row[key] for key in ("source", "date") if key in row}
     return Problem(row["id"], fill(templates[name], values), hidden, meta)
 
 

@@ -6,6 +6,7 @@ Files are csv, json, jsonl or parquet (extra `parquet`). What comes out is check
 
 from __future__ import annotations
 
+import collections
 import csv
 import json
 import pathlib
@@ -16,6 +17,7 @@ from base64 import b64decode
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from zaya_jax.environments.ifeval import check_of
 from zaya_jax.environments.rows import read_rows
 from zaya_jax.environments.schema import MOST_BYTES, check_date, check_row, is_small_integer
 from zaya_jax.errors import mistake
@@ -51,7 +53,9 @@ def convert(
         _need(row, columns, where)
     made = [row for row in function(rows) if _within(row, since, until)]
     if not made:
-        raise mistake("no problems", where=source, expected="at least one within the days asked for")
+        raise mistake(
+            "no problems", where=source, expected="at least one that can be checked, within the days asked for"
+        )
     for row in made:
         check_row(row, f"{source}, problem {row['id']}")
     write_rows(output, made)
@@ -190,19 +194,29 @@ def pickled_text(data: bytes, where: str) -> str:
 
 
 def _ifeval(rows: Sequence[tuple[str, Row]]) -> list[dict[str, Any]]:
-    return [
-        {"id": str(row["key"]), "problem": row["prompt"], "kind": "instructions",
-         "instructions": _instructions(row["instruction_id_list"], row["kwargs"], where)}
-        for where, row in rows
-    ]  # fmt: skip
+    made, unknown = [], collections.Counter()
+    for where, row in rows:
+        names, given = row["instruction_id_list"], row["kwargs"]
+        if len(names) != len(given):
+            found = f"{len(given)} for {len(names)} instructions"
+            raise mistake("kwargs do not fit instruction_id_list", where=where, found=found)
+        checks = [_check(name, arguments or {}, where) for name, arguments in zip(names, given)]
+        if None in checks:
+            unknown.update({name for name, check in zip(names, checks) if check is None})
+            continue
+        row_made = {"id": str(row["key"]), "problem": row["prompt"], "kind": "instructions"}
+        made.append(row_made | {"instructions": checks})
+    if unknown:
+        named = ", ".join(f"{name} ({count})" for name, count in unknown.most_common(8))
+        print(f"warning: {len(rows) - len(made)} rows are left out; there is no check of {named}", file=sys.stderr)
+    return made
 
 
-def _instructions(names: Sequence[str], arguments: Sequence[Row], where: str) -> list[dict[str, Any]]:
-    if len(names) != len(arguments):
-        found = f"{len(arguments)} for {len(names)} instructions"
-        raise mistake("kwargs do not fit instruction_id_list", where=where, found=found)
-    # As parquet every row has every argument of every instruction, null where it is not meant.
-    return [{"name": name, "arguments": _plain(given or {})} for name, given in zip(names, arguments)]
+def _check(name: str, arguments: Row, where: str) -> dict[str, Any] | None:
+    try:
+        return check_of(name, arguments)
+    except KeyError as error:
+        raise mistake(f"no {error} among the kwargs of {name}", where=where, found=sorted(arguments)) from None
 
 
 FORMS: dict[str, tuple[tuple[str, ...], Callable[[Sequence[tuple[str, Row]]], list[dict[str, Any]]]]] = {

@@ -16,6 +16,8 @@ from __future__ import annotations
 import base64
 import binascii
 import datetime
+import difflib
+import inspect
 import json
 import re
 import zlib
@@ -182,8 +184,23 @@ def _instructions(row: Mapping[str, Any], where: str) -> dict[str, Any]:
         arguments = item.get("arguments") or {}
         if not isinstance(arguments, Mapping):
             raise mistake("arguments are not an object", where=at, found=type(arguments).__name__)
-        clean.append({"name": text_of(item, "name", at), "arguments": dict(arguments)})
+        _check_instruction(text_of(item, "name", at), arguments, at)
+        clean.append({"name": item["name"], "arguments": dict(arguments)})
     return {"instructions": clean}
+
+
+def _check_instruction(name: str, arguments: Mapping[str, Any], where: str) -> None:
+    """Refuses what no check could be called with, before anything is sampled."""
+    from zaya_jax.grading.instructions import CHECKS
+
+    if name not in CHECKS:
+        close = difflib.get_close_matches(name, CHECKS, 1)
+        fix = f"did you mean {close[0]!r}?" if close else "docs/grading.md has their names"
+        raise mistake(f"no check {name!r}", where=where, fix=fix)
+    try:
+        inspect.signature(CHECKS[name]).bind("", **arguments)
+    except TypeError as error:
+        raise mistake(f"arguments do not fit {name!r}", where=where, found=str(error)) from None
 
 
 def _given(row: Mapping[str, Any], key: str, where: str) -> Any:

@@ -131,6 +131,7 @@ def make_aggregation_data(
     output: str,
     *,
     rollouts: str | None = None,
+    prompts: str | None = None,
     choices_seed: int = 0,
     limit: int | None = None,
     workers: int = 2,
@@ -142,13 +143,14 @@ def make_aggregation_data(
         machine: its checkpoint makes the rollouts; empty for that of an older run.
         problems: a benchmark file.
         rollouts: the directory of a finished run with rollouts of these problems.
+        prompts: a directory of one's own templates of problems; None for ours.
         limit: only so many problems.
         allow_unisolated: run the code of rollouts even where it cannot be isolated.
 
     Raises:
         UserError: a file or a setting is not right; nothing has been sampled then.
     """
-    group = read_benchmark(problems, choices_seed)[:limit]
+    group = read_benchmark(problems, choices_seed, prompts)[:limit]
     directory = pathlib.Path(output)
     old = read_settings(pathlib.Path(rollouts)) if rollouts else None
     making = making.settled(old)
@@ -164,13 +166,13 @@ def make_aggregation_data(
         options |= {"method": SINGLE, "benchmark": pathlib.Path(problems).stem}
         search_problems(machine, group, _rolling(making), directory / ROLLOUTS, **options)
     source = read_source(pathlib.Path(rollouts or directory / ROLLOUTS), group, questions, making.tau)
-    prompts = _prompts(tokenizer, group, questions, source, making)
+    drawn = _prompts(tokenizer, group, questions, source, making)
     claim(directory, recorded)
-    kept = [one for one in prompts if one.exact or making.inexact == "keep"]
+    kept = [one for one in drawn if one.exact or making.inexact == "keep"]
     provenance = {one.key: _provenance(one, machine, making, source) for one in kept}
     replies = _replies(machine, making, answering, tokenizer, kept, questions, directory)
     _write(directory, kept, provenance, replies, tokenizer, making)
-    return _summary(prompts, kept, replies, making, len(group))
+    return _summary(drawn, kept, replies, making, len(group))
 
 
 def _machine(machine: Machine, old: Mapping[str, Any] | None) -> Machine:

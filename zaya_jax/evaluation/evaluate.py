@@ -109,6 +109,7 @@ def evaluate(
     output: str,
     *,
     wording: str | None = None,
+    prompts: str | None = None,
     choices_seed: int = 0,
     limit: int | None = None,
     html: bool = False,
@@ -122,13 +123,14 @@ def evaluate(
     the first is sampled.
 
     Args:
+        prompts: a directory of one's own templates of problems; None for ours.
         limit: only so many problems of each.
         html: write the page of scores, and of each search its own.
 
     Raises:
         UserError: a file or a setting is not right.
     """
-    problems = read_all(files, choices_seed, limit)
+    problems = read_all(files, choices_seed, limit, prompts)
     settings = {name: wanted.settings(name) for name in problems}
     sandbox = make_sandbox([one for group in problems.values() for one in group], allow_unisolated)
     root = pathlib.Path(output)
@@ -155,7 +157,9 @@ def grade_again(
     return compare_files(stored, files, style=style, choices_seed=choices_seed, workers=workers)
 
 
-def read_all(files: Sequence[str], choices_seed: int = 0, limit: int | None = None) -> dict[str, list[Problem]]:
+def read_all(
+    files: Sequence[str], choices_seed: int = 0, limit: int | None = None, prompts: str | None = None
+) -> dict[str, list[Problem]]:
     """Benchmarks by name, which is that of the file.
 
     Raises:
@@ -168,7 +172,7 @@ def read_all(files: Sequence[str], choices_seed: int = 0, limit: int | None = No
         name = pathlib.Path(file).stem
         if name in out:
             raise mistake("two benchmarks of one name", where=file, found=name, fix="rename one of the files")
-        out[name] = read_benchmark(file, choices_seed)[:limit]
+        out[name] = read_benchmark(file, choices_seed, prompts)[:limit]
     return out
 
 

@@ -70,13 +70,12 @@ def grade(problems: Sequence[Problem], samples: Sequence[Sample], workers: int =
         sandbox: where code runs; None makes one.
 
     Raises:
-        UserError: a sample is of a problem that there is none of, or there is no sandbox to run code in.
+        UserError: a sample is of a problem that there is none of, or saw its options in another order (as its meta's
+            `choices_seed` says), or there is no sandbox to run code in.
     """
     by_id = {problem.id: problem for problem in problems}
     for sample in samples:
-        if sample.problem not in by_id:
-            fix = "was it sampled from another file?"
-            raise mistake("a sample of no problem", where=sample.benchmark, found=repr(sample.problem)[:60], fix=fix)
+        _check_belongs(sample, by_id)
     found = [find_answer(by_id[sample.problem], sample.response) for sample in samples]
     # Equal answers to one problem are judged once.
     pairs = list(dict.fromkeys((s.problem, answer) for s, (answer, _) in zip(samples, found) if answer is not None))
@@ -88,6 +87,16 @@ def grade(problems: Sequence[Problem], samples: Sequence[Sample], workers: int =
         judged = dict(zip(pairs, verdicts))
         clusters = _clusters(by_id, samples, [answer for answer, _ in found], pool, verifier)
     return [_grade(*three, judged) for three in zip(samples, found, clusters)]
+
+
+def _check_belongs(sample: Sample, problems: Mapping[str, Problem]) -> None:
+    if sample.problem not in problems:
+        fix = "was it sampled from another file?"
+        raise mistake("a sample of no problem", where=sample.benchmark, found=repr(sample.problem)[:60], fix=fix)
+    ours, its = (meta.get("choices_seed") for meta in (problems[sample.problem].meta, sample.meta))
+    if None not in (ours, its) and ours != its:
+        where = f"{sample.benchmark}, problem {sample.problem}"
+        raise mistake("options in another order", where=where, expected=f"those of seed {its}", found=f"seed {ours}")
 
 
 def grades_path(samples: pathlib.Path | str) -> pathlib.Path:

@@ -36,7 +36,7 @@ _SCORES = (
     "published score on the same problems is to be held against. Difference: from the report. Tokens: mean generated "
     "for a sample. The report's prompts are not published; ours are our own."
 )
-_COMPARISONS = "Paired bootstrap over the problems that both runs have; Holm corrects p for all rows of this table."
+_COMPARISONS = "Paired bootstrap over the problems that both runs have; Holm corrects p for all rows of this section."
 _ATTEMPTS = (
     "Exact over all subsets of k samples. pass@k: at least one is right. maj@k: the answer given most often is right, "
     "ties shared. Candidates of one population of Markovian RSA are not independent."
@@ -62,12 +62,12 @@ def write_evaluation(
 
 def evaluation_page(scores: Sequence[Score], comparisons: Sequence[Comparison] = ()) -> str:
     """The page. It holds what it needs."""
-    attempts, compared = _grouped(scores, attempts_table), comparisons_table(comparisons)
+    attempts = _grouped(scores, attempts_table)
     numbers = {name: number for number, name in enumerate(dict.fromkeys(one.run for one in scores))}
     figures = [accuracy_figure(name, group, numbers) for name, group in by_benchmark(scores).items()]
     parts = [
         html.section("Scores", *_grouped(scores, scores_table), note=_SCORES),
-        html.section("Comparisons", _table(compared), note=_COMPARISONS) if compared else None,
+        html.section("Comparisons", *_compared(comparisons), note=_COMPARISONS) if comparisons else None,
         html.section("Accuracy against tokens", tag("div", *figures, class_="charts"), note=_TOKENS),
         html.section("Several attempts", *attempts, note=_ATTEMPTS) if attempts else None,
         html.section("Problems", *(_problems(name, group) for name, group in by_benchmark(scores).items())),
@@ -176,6 +176,14 @@ def _grouped(scores: Sequence[Score], make: Callable[..., Table | None]) -> list
     else:
         tables = [(title(name), make(group, benchmarks=False)) for name, group in by_benchmark(scores).items()]
     return [_table(table, caption) for caption, table in tables if table]
+
+
+def _compared(comparisons: Sequence[Comparison]) -> list[Html]:
+    """The table of comparisons, cut by benchmark."""
+    whole = comparisons_table(comparisons)
+    names = dict.fromkeys(row[0] for row in whole.rows)
+    parts = {name: Table(whole.head[1:], [row[1:] for row in whole.rows if row[0] == name]) for name in names}
+    return [_table(part, name) for name, part in parts.items()]
 
 
 def _table(table: Table, caption: str = "") -> Html:

@@ -183,11 +183,7 @@ def whole_lines(path: pathlib.Path) -> Iterator[bytes]:
 
 
 def whole_rows(path: pathlib.Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Where each record of a file that is appended to stands, and the record.
-
-    Raises:
-        UserError: as `whole_lines`, and for a line that is not a JSON object.
-    """
+    """Where each record of a file that is appended to stands, and the record. Raises as `whole_lines`; or no JSON."""
     for number, line in enumerate(whole_lines(path), 1):
         if line.strip():
             where = f"{path}, line {number}"

@@ -181,7 +181,7 @@ def conclude(
     rewrite(directory / CANDIDATES, [row for row in rows.values() if not _is_final(settings, row)])
     if finals:
         rewrite(directory / FINALS, finals)
-    samples = _samples(searches, settings, rows, method, benchmark)
+    samples = _samples(problems, searches, settings, rows, method, benchmark)
     by_place = {(one.problem, one.index): one for one in grade(problems, samples, workers, sandbox)}
     ordered = [by_place[sample.problem, sample.index] for sample in samples]
     found = [_problem(*pair, settings, rows, by_place) for pair in zip(problems, searches)]
@@ -226,14 +226,15 @@ def _mark(rows: Mapping[tuple, Row], answers: Mapping[tuple, Sample], grades: Ma
         target["correct"] = one.correct if one.answer is not None else None
 
 
-def _samples(searches, settings: AnySettings, rows: Mapping, method: str, benchmark: str) -> list[Sample]:
+def _samples(problems, searches, settings: AnySettings, rows: Mapping, method: str, benchmark: str) -> list[Sample]:
     """The candidates of the last round, each with an even share of what its search has drawn; a chain is one sample.
 
     Single answers have none of the settings of Markovian RSA: tables would take them for a population.
     """
     out = []
-    for search in searches:
+    for problem, search in zip(problems, searches):
         drawn = [one.generated for one in bill(search)]
+        options = {key: problem.meta[key] for key in ("choices_seed",) if key in problem.meta}
         for index in range(settings.n):
             round = settings.t if isinstance(settings, Settings) else _last_chunk(search, index)
             row = rows[search.question.id, round, index]
@@ -248,7 +249,7 @@ def _samples(searches, settings: AnySettings, rows: Mapping, method: str, benchm
                 meta = {"chunk": settings.chunk, "chunks": round + 1, "carry": settings.carry, "head": settings.head}
             behind = max(row["tokens"] - row["think_end"] - 1, 0) if row["think_end"] >= 0 else 0
             place = (search.question.id, index, method, settings.seed)
-            rest = (text, row["finish"], generated, behind, {**meta, "rounds": drawn})
+            rest = (text, row["finish"], generated, behind, {**meta, **options, "rounds": drawn})
             out.append(Sample(benchmark, *place, *rest))
     return out
 

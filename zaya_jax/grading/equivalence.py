@@ -13,7 +13,9 @@ from zaya_jax.grading.math_verifier import Judgement, MathVerifier
 
 COMPARABLE = ("integer", "latex", "choice", "exact")
 
-_SPACING = re.compile(r"\\(?:left|right|displaystyle|limits|bigl?|bigr?|Bigl?|Bigr?)(?![a-zA-Z])|\\[,;:! ]|~|\\q?quad(?![a-zA-Z])")
+_SPACING = re.compile(
+    r"\\(?:left|right|displaystyle|limits|bigl?|bigr?|Bigl?|Bigr?)(?![a-zA-Z])|\\[,;:! ]|~|\\q?quad(?![a-zA-Z])"
+)
 _FRACTION = re.compile(r"\\[dtc]frac(?![a-zA-Z])")
 _DEGREES = re.compile(r"\^\s{0,4}(?:\{\s{0,4}\\circ\s{0,4}\}|\\circ(?![a-zA-Z]))|°|\\degree(?![a-zA-Z])|\\%|%|\\\$")
 _TEXT = re.compile(r"\\(?:text|textrm|textbf|textit|mathrm|mathbf|mbox|operatorname)\s{0,4}\{([^{}]{0,200})\}")
@@ -114,7 +116,7 @@ def _taken_apart(text: str) -> tuple[str, str, str]:
 
 
 def normalized(text: str) -> str:
-    r"""One spelling for LaTeX that looks alike: no `$`, `\left`, `\,`, degrees, percent or dollar signs, one `\frac`."""
+    r"""One spelling for LaTeX that looks alike: no `$`, `\left`, `\,`, degrees, percent, dollars; one `\frac`."""
     text = text.strip().removesuffix(".").strip()
     with contextlib.suppress(StopIteration):
         while True:

@@ -1,7 +1,7 @@
-r"""Exact values of LaTeX: numbers of the field that square roots and π generate, and tuples, intervals and sets of them.
+r"""Exact values of LaTeX: numbers made of rationals, square roots and π, and tuples, intervals and sets of them.
 
-A number is a sum of terms q √r π^k with rational q and squarefree r: one dict {(r, k): q}. Such a dict is unique for its
-number (the √r are independent over the rationals, π is transcendental), so two numbers are equal if their dicts are.
+A number is a sum of terms q √r π^k with rational q and squarefree r: one dict {(r, k): q}. Such a dict is unique for
+its number (the √r are independent over the rationals, π is transcendental): numbers are equal if their dicts are.
 """
 
 from __future__ import annotations
@@ -31,18 +31,19 @@ def value(text: str) -> Hashable | None:
     r"""Returns what two normalised texts have in common if and only if they mean the same; None if not read here.
 
     Args:
-        text: LaTeX of a number (`\frac{1}{2}`, 0.5, `\frac{1+\sqrt{5}}{2}`, `2\pi`), a tuple or interval `(1, 2]`, a set
-            `\{1, 2\}`, or a bare list `1, 2`, whose order does not count.
+        text: LaTeX of a number (`\frac{1}{2}`, 0.5, `\frac{1+\sqrt{5}}{2}`, `2\pi`), a tuple or interval `(1, 2]`, a
+            set `\{1, 2\}`, or a bare list `1, 2`, whose order does not count.
     """
     if len(text) > _LONGEST:
         return None
     try:
-        return _collection(text.strip())
+        return _collection(text)
     except (Unreadable, RecursionError, ZeroDivisionError):
         return None
 
 
 def _collection(text: str) -> Hashable:
+    text = text.strip()
     if match := _GROUPED.fullmatch(text):
         return _hashable(_Reader(match[1] + re.sub(r"\D", "", match[2]) + (match[3] or "")).read())
     if text.startswith(r"\{") and text.endswith(r"\}"):
@@ -84,7 +85,7 @@ def _hashable(terms: Terms) -> Hashable:
 
 
 class _Reader:
-    r"""Reads a number by recursive descent: sums of products of factors, `/` and `\frac`, whole powers, `\sqrt`, `\pi`."""
+    r"""Reads a number by recursive descent: sums, products, `/` and `\frac`, whole powers, `\sqrt`, `\pi`."""
 
     def __init__(self, text: str):
         self.tokens, end = [], 0
@@ -182,9 +183,7 @@ class _Reader:
 
     def factor(self) -> Terms:
         token = self.take()
-        if token[0].isdigit() or token[0] == ".":
-            if not token.isascii():
-                raise Unreadable(token)
+        if token.isascii() and (token[0].isdigit() or (token[0] == "." and len(token) > 1)):
             return _number(Fraction(token))
         if token in ("(", "{"):
             result = self.sum()

@@ -21,7 +21,9 @@ _SEPARATORS = re.compile(r"[^0-9+-]")
 _LETTER = re.compile(r"\(?([A-J])(?:[).:,;]|(?![\w'’-]))")
 _PAREN_LETTER = re.compile(r"(?:\\(?:text|textbf|mathbf|mathrm)\{)?\(?([A-J])\)")
 _OTHER_LETTER = re.compile(r"[)}.*\s]{0,4}(?:or\b|and\b|[/,&])[\s(*]{0,4}[A-J]\b")  # "A or (B)" is no choice
-_BEFORE_LETTER = re.compile(r"(?:(?:the )?(?:option|choice|letter)\b[ \t:]{0,8})?(?:\\(?:text|mathrm|textbf|mathbf)\{|\\\()?", re.I)
+_BEFORE_LETTER = re.compile(
+    r"(?:(?:the )?(?:option|choice|letter)\b[ \t:]{0,8})?(?:\\(?:text|mathrm|textbf|mathbf)\{|\\\()?", re.I
+)
 _PROSE = re.compile(r"[ \t]{1,8}(?!(?:because|since|as|due)\b)[A-Za-z]")
 _DECORATION = " \t\r\n*_`\"“”'’"
 _FENCE = re.compile(r"^[ \t]{0,3}(`{3,40}|~{3,40})[ \t]{0,40}([^\s`]{0,40})[^\n`]{0,200}$", re.MULTILINE)
@@ -51,6 +53,8 @@ def boxed(text: str) -> str | None:
     last = None
     opened: list[tuple[int, bool]] = []
     boxes = {match.end() - 1 for match in _BOXES.finditer(text)}
+    if not boxes:
+        return None
     for match in _BRACES.finditer(text):
         if match[0] == "{":
             opened.append((match.end(), match.start() in boxes))
@@ -124,7 +128,7 @@ def _only_letter(text: str) -> str | None:
 
 
 def _leading_letter(answer: str) -> str | None:
-    """The letter that an answer begins with: "C", "(C) because ...", "**C**. Rome", "option C", but not "A good ..."."""
+    """The letter that an answer begins with: "C", "(C) because ...", "**C**. Rome", but not "A good ..."."""
     answer = _BEFORE_LETTER.sub("", answer[:_LONGEST].lstrip(_DECORATION + "$"), count=1).lstrip(_DECORATION)
     match = _LETTER.match(answer)
     if not match or _OTHER_LETTER.match(answer, match.end(1)):
@@ -135,7 +139,7 @@ def _leading_letter(answer: str) -> str | None:
 
 
 def exact(text: str) -> str | None:
-    """Returns what is in the last `<answer>...</answer>`, else in the last box, else the last line that is not empty."""
+    """Returns what is in the last `<answer>...</answer>`, else in the last box, else the last line with text."""
     start, end = _ANSWER_TAGS
     stop = text.rfind(end)
     begin = text.rfind(start, 0, stop) if stop >= 0 else -1

@@ -8,7 +8,6 @@ import os
 import platform
 import shutil
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -36,7 +35,7 @@ def isolation() -> Isolation:
 @functools.cache
 def why_not(name: Isolation) -> str:
     """Returns why an isolation does not work here, in one line; empty if it does."""
-    from zaya_jax.grading.sandbox import Sandbox, SandboxBroken
+    from zaya_jax.grading.sandbox import Sandbox, SandboxBroken  # which asks this module
 
     if name == "none":
         return ""
@@ -80,7 +79,7 @@ def fresh_user(name: Isolation) -> int | None:
     return _UIDS + os.getpid() % 1_000_000 * _USERS_EACH + next(_runs) % _USERS_EACH
 
 
-def system_view(extra: Sequence[str] = ()) -> tuple[dict[str, str], list[str]]:
+def system_view(*extra: str) -> tuple[dict[str, str], list[str]]:
     """Returns the symlinks and the paths that make the system as a program sees it, read-only."""
     links = {path: os.readlink(path) for path in _SYSTEM if os.path.islink(path)}
     paths = ["/usr", *(path for path in _SYSTEM if os.path.isdir(path) and path not in links)]
@@ -91,7 +90,7 @@ def system_view(extra: Sequence[str] = ()) -> tuple[dict[str, str], list[str]]:
     return links, paths
 
 
-def command(name: Isolation, config: int, status: int, limits: Limits, uid: int | None, extra: Sequence[str]) -> list:
+def command(name: Isolation, config: int, status: int, limits: Limits, uid: int | None) -> list[str]:
     """Returns the command that makes the walls and starts `sandbox_child.py` behind or before them.
 
     Args:
@@ -100,12 +99,11 @@ def command(name: Isolation, config: int, status: int, limits: Limits, uid: int 
         status: descriptor that progress is reported to.
         limits: of the program.
         uid: see `fresh_user`.
-        extra: further paths that the program may read.
     """
     child = [PYTHON, "-I", "-S", "-B", CHILD, str(config)]
     if name != "bwrap":
         return child
-    links, paths = system_view([*extra, CHILD])
+    links, paths = system_view(CHILD)
     # Made first: bubblewrap itself would let only root into them.
     above = dict.fromkeys(str(folder) for path in paths for folder in reversed(Path(path).parents[:-1]))
     memory = ["--perms", "1777", "--size", str(limits.file_bytes), "--tmpfs"]
@@ -115,7 +113,8 @@ def command(name: Isolation, config: int, status: int, limits: Limits, uid: int 
     return [
         *("bwrap", "--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts", "--unshare-cgroup-try"),
         *("--die-with-parent", "--as-pid-1", "--hostname", "sandbox", "--json-status-fd", str(status), *user),
-        *memory, "/tmp",  # before the rest, which may lie below it
+        *memory,
+        "/tmp",  # before the rest, which may lie below it
         *(word for link, target in links.items() for word in ("--symlink", target, link)),
         *(word for path in above for word in ("--perms", "0755", "--dir", path)),
         *(word for path in paths for word in ("--ro-bind", path, path)),

@@ -75,11 +75,12 @@ class _Worker:
 
     def _reply(self, deadline: float) -> str | None:
         """A line; empty if the process ended; None if there is none in time."""
-        output, line = self.process.stdout, b""
+        output, line, poll = self.process.stdout.fileno(), b"", select.poll()
+        poll.register(output, select.POLLIN)
         while not line.endswith(b"\n"):
-            if not select.select([output], [], [], max(0.0, deadline - time.monotonic()))[0]:
+            if not poll.poll(1000 * max(0.0, deadline - time.monotonic())):
                 return None
-            if not (chunk := os.read(output.fileno(), 4096)):
+            if not (chunk := os.read(output, 4096)):
                 return ""
             line += chunk
         return line.decode().strip()
@@ -131,7 +132,7 @@ class MathVerifier:
             worker.stop()
 
     def equivalent_many(self, pairs: Sequence[tuple[str, str]]) -> list[Judgement]:
-        """Judges pairs (gold, answer), in their order. LaTeX without `$`; gold first, since math-verify is asymmetric."""
+        """Judges pairs (gold, answer) of LaTeX, in their order; gold comes first: math-verify is asymmetric."""
         if self.workers == 1 or len(pairs) < 2:
             return [self._judge(*pair) for pair in pairs]
         with concurrent.futures.ThreadPoolExecutor(min(self.workers, len(pairs))) as pool:

@@ -1,7 +1,7 @@
 """Asks math-verify, one question a line: a process of its own, since a question may never end.
 
 `python math_worker.py`: after a line `ready`, a JSON list [gold, answer] on standard input gives one word on standard
-output. Only LaTeX is read: math-verify's plain expressions would go through sympy's `parse_expr`, which evaluates Python.
+output. Only LaTeX is read: plain expressions would go through sympy's `parse_expr`, which evaluates Python.
 """
 
 import contextlib

@@ -5,46 +5,26 @@ What each isolation holds and does not is in docs/grading.md.
 
 from __future__ import annotations
 
-import base64
 import concurrent.futures
-import contextlib
 import dataclasses
-import json
 import os
 import select
-import shutil
 import signal
 import subprocess
-import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path, PurePosixPath
+from collections.abc import Mapping, Sequence
+from pathlib import PurePosixPath
 
 from zaya_jax.errors import mistake
-from zaya_jax.grading import seccomp
-from zaya_jax.grading.isolation import (
-    ENVIRONMENT,
-    ISOLATIONS,
-    PYTHON,
-    Isolation,
-    command,
-    fresh_user,
-    system_view,
-    why_not,
-)
-from zaya_jax.grading.isolation import (
-    isolation as best_isolation,
-)
+from zaya_jax.grading.isolation import ISOLATIONS, PYTHON, Isolation, why_not
+from zaya_jax.grading.isolation import isolation as best_isolation
 from zaya_jax.grading.limits import Limits, Run, Status
+from zaya_jax.grading.sandbox_process import Child, SandboxBroken, memory_file, started
 
 MAIN = "main.py"
+DEFAULT = Limits()
 _TICK = 0.05  # between two looks at the memory of all processes together
-_GONE_WITHIN = 10.0  # the kernel needs milliseconds
 _SIGXCPU, _SIGKILL = 128 + signal.SIGXCPU, 128 + signal.SIGKILL
-
-
-class SandboxBroken(RuntimeError):
-    """The walls could not be built, or did not come down: nothing is said about the program."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,7 +51,7 @@ class Sandbox:
 
     def __init__(
         self,
-        limits: Limits = Limits(),
+        limits: Limits = DEFAULT,
         isolation: Isolation | None = None,
         allow_unisolated: bool = False,
         *,
@@ -135,168 +115,6 @@ def _checked_files(files: Mapping[str, str | bytes]) -> Mapping[str, str | bytes
     return files
 
 
-@contextlib.contextmanager
-def memory_file(content: str | bytes) -> Iterator[int]:
-    """A descriptor of a file in memory that can neither grow nor change, at its beginning."""
-    import fcntl
-
-    descriptor = os.memfd_create("sandbox", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    try:
-        with open(descriptor, "wb", closefd=False) as file:
-            file.write(content.encode("utf-8", "surrogatepass") if isinstance(content, str) else content)
-        os.lseek(descriptor, 0, os.SEEK_SET)
-        seals = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
-        fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, seals)
-        yield descriptor
-    finally:
-        os.close(descriptor)
-
-
-class Child:
-    """A started sandbox: its process here, and what it reports of the first process inside."""
-
-    def __init__(self, process: subprocess.Popen, status: int):
-        self.process, self.status = process, status
-        self.reports = b""
-
-    @property
-    def ready(self) -> bool:
-        """The walls stood and the program began."""
-        return b"ready\n" in self.reports
-
-    @property
-    def first(self) -> int | None:
-        """The first process of the new namespace, as a process id here."""
-        for line in self.reports.split(b"\n")[:-1]:
-            if line.startswith(b"{") and (pid := json.loads(line).get("child-pid")):
-                return pid
-        return None
-
-    def read_status(self) -> None:
-        with contextlib.suppress(BlockingIOError):
-            while report := os.read(self.status, 4096):
-                self.reports += report
-
-    def end(self) -> None:
-        """Kills what still runs, and returns when every process of the sandbox is gone."""
-        self.read_status()
-        if self.process.returncode is not None:
-            return
-        # Not our child but the first process inside, with which all others go: our child then takes leave of it, and
-        # leaves no zombie to an init that, in a container, may collect none.
-        if self._kill_first():
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self.process.wait(_GONE_WITHIN)
-                return
-        os.killpg(self.process.pid, signal.SIGKILL)  # not waited for yet: the group is ours for sure
-        self.process.wait()
-
-    def _kill_first(self) -> bool:
-        if not self.first:
-            return False
-        try:
-            descriptor = os.pidfd_open(self.first)
-        except ProcessLookupError:
-            return True
-        try:
-            # The number may belong to somebody else by now; our child has no other child than the one we mean.
-            parent = Path(f"/proc/{self.first}/stat").read_text().rpartition(")")[2].split()[1]
-            if int(parent) == self.process.pid:
-                signal.pidfd_send_signal(descriptor, signal.SIGKILL)
-        except (ProcessLookupError, FileNotFoundError):
-            pass
-        finally:
-            os.close(descriptor)
-        return True
-
-    def memory(self) -> int:
-        """Bytes of memory that the processes inside have for their own."""
-        self.read_status()
-        page, total, todo = os.sysconf("SC_PAGE_SIZE"), 0, [self.first or self.process.pid]
-        while todo:
-            directory = Path("/proc", str(todo.pop()))
-            with contextlib.suppress(OSError, ValueError, IndexError):
-                _, resident, shared = (directory / "statm").read_text().split()[:3]
-                total += (int(resident) - int(shared)) * page
-                for thread in (directory / "task").iterdir():
-                    todo += map(int, (thread / "children").read_text().split())
-        return total
-
-
-@contextlib.contextmanager
-def started(
-    name: Isolation,
-    argv: Sequence[str],
-    files: Mapping[str, str | bytes],
-    limits: Limits,
-    stdin: int,
-    extra: Sequence[str] = (),
-    environment: Mapping[str, str] = ENVIRONMENT,
-) -> Iterator[Child]:
-    """Starts a command inside of a sandbox, with pipes for its output; nothing of it is left afterwards.
-
-    Args:
-        name: the isolation.
-        argv: command, as seen from inside.
-        files: written to its current directory.
-        limits: of the command.
-        stdin: descriptor, or `subprocess.PIPE`.
-        extra: paths that it may read besides the system and Python.
-        environment: all of it.
-    """
-    uid = fresh_user(name)
-    links, binds = system_view(extra)
-    with contextlib.ExitStack() as stack:
-        cwd = sandbox_directory(stack) if name == "none" else "/tmp"
-        read, write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        stack.callback(os.close, read)
-        status = os.dup(write)  # bubblewrap keeps its own to itself
-        config = {
-            "isolation": name,
-            "argv": list(argv),
-            "environment": dict(environment),
-            "cwd": cwd,
-            "uid": uid,
-            "files": {path: base64.b64encode(_bytes(content)).decode() for path, content in files.items()},
-            "limits": dataclasses.asdict(limits),
-            "links": links,
-            "binds": binds,
-            "filter": base64.b64encode(seccomp.program()).decode(),
-            "status": status,
-        }
-        try:
-            config_file = stack.enter_context(memory_file(json.dumps(config)))
-            process = subprocess.Popen(
-                command(name, config_file, write, limits, uid, extra),
-                stdin=stdin,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                pass_fds=(config_file, status, write),
-                env=dict(ENVIRONMENT),
-                cwd="/",
-                start_new_session=True,
-            )
-        finally:
-            os.close(write)
-            os.close(status)
-        child = Child(process, read)
-        for pipe in (process.stdin, process.stdout, process.stderr):
-            if pipe:
-                stack.callback(pipe.close)
-        stack.callback(child.end)
-        yield child
-
-
-def sandbox_directory(stack: contextlib.ExitStack) -> str:
-    directory = tempfile.mkdtemp(prefix="zaya_jax_grading_")
-    stack.callback(shutil.rmtree, directory, ignore_errors=True)
-    return directory
-
-
-def _bytes(content: str | bytes) -> bytes:
-    return content.encode("utf-8", "surrogatepass") if isinstance(content, str) else content
-
-
 @dataclasses.dataclass
 class _Ended:
     """Why watching ended, what was read until then, and the exit code if the program had one."""
@@ -311,23 +129,26 @@ def _watch(child: Child, limits: Limits, deadline: float) -> _Ended:
     """Reads the output while the program runs, until it ends or has to be."""
     pipes = {child.process.stdout.fileno(): bytearray(), child.process.stderr.fileno(): bytearray()}
     output = list(pipes.values())
+    poll = select.poll()  # select() knows descriptors below 1024 only
+    for pipe in pipes:
+        poll.register(pipe, select.POLLIN)
     looked, cut = time.monotonic(), None
     while pipes and not cut:
         now = time.monotonic()
-        readable = select.select(list(pipes), [], [], max(0.0, min(_TICK, deadline - now)))[0]
-        for pipe in readable:
+        for pipe, _ in poll.poll(1000 * max(0.0, min(_TICK, deadline - now))):
             if chunk := os.read(pipe, 1 << 16):
                 pipes[pipe] += chunk
-                cut = "output" if len(pipes[pipe]) > limits.output_bytes else cut
             else:
+                poll.unregister(pipe)
                 del pipes[pipe]
-        if now >= deadline:
-            cut = cut or "timeout"
+        if any(len(data) > limits.output_bytes for data in pipes.values()):
+            cut = "output"
+        elif now >= deadline:
+            cut = "timeout"
         elif now - looked >= _TICK:
             looked = now
-            cut = cut or ("memory" if child.memory() > limits.memory_bytes else None)
-    if not cut:
-        cut = _await(child, deadline)
+            cut = "memory" if child.memory() > limits.memory_bytes else None
+    cut = cut or _await(child, deadline)
     texts = [bytes(part[: limits.output_bytes]).decode("utf-8", "replace") for part in output]
     return _Ended(cut, *texts, None if cut else _exit_code(child.process.returncode))
 

@@ -5,6 +5,7 @@ the JSON that `sandbox.py` writes. What it reports goes to the descriptor `statu
 first process of the new process namespace (as bubblewrap reports it), then `ready`, just before the program begins.
 """
 
+import _thread
 import base64
 import ctypes
 import json
@@ -33,12 +34,11 @@ def main() -> None:
     with open(int(sys.argv[1]), "rb") as file:
         file.seek(0)
         config = json.load(file)
-    prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if config["isolation"] == "unshare":
         enter_namespaces(config)
     give_up_privileges(config["uid"])
     if config["isolation"] != "none":
-        stay_as_first_process()
+        stay_as_first_process(config["lifeline"])
     become(config)
 
 
@@ -74,7 +74,6 @@ def enter_namespaces(config: dict) -> None:
         write("/proc/self/setgroups", "deny")
         write("/proc/self/uid_map", f"65534 {uid} 1")
         write("/proc/self/gid_map", f"65534 {gid} 1")
-    prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # a change of privileges clears it
     first = os.fork()
     if first:
         os.write(config["status"], b'{"child-pid": %d}\n' % first)
@@ -138,13 +137,17 @@ def memory_filesystem(path: str, limits: dict) -> None:
     call("mount", "tmpfs", path, "tmpfs", MS_NOSUID | MS_NODEV, size)
 
 
-def stay_as_first_process() -> None:
-    """Returns in a child. The first process waits, and all others end with it; signals from inside do not reach it."""
-    prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+def stay_as_first_process(lifeline: int) -> None:
+    """Returns in a child. The first process waits, and all others end with it; signals from inside do not reach it.
+
+    The lifeline is a pipe whose other end only the owner of the sandbox holds: it ends when the owner does. (The signal
+    that Linux sends upon a parent's death comes upon that of a thread, and is lost with a change of privileges.)
+    """
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     program = os.fork()
     if not program:
         return
+    _thread.start_new_thread(lambda: (os.read(lifeline, 1), os._exit(128 + signal.SIGKILL)), ())
     while True:
         pid, status = os.wait()
         if pid == program:
@@ -178,7 +181,7 @@ def set_limits(limits: dict) -> None:
         ("CPU", cpu, cpu + 1),
         ("AS", memory, memory),
         ("FSIZE", limits["file_bytes"], limits["file_bytes"]),
-        ("NPROC", limits["processes"] + 1, limits["processes"] + 1),  # one is the process that waits
+        ("NPROC", limits["processes"] + 2, limits["processes"] + 2),  # the first process has two threads
         ("NOFILE", 256, 256),
         ("STACK", stack, memory),
         ("MEMLOCK", 0, 0),

@@ -1,7 +1,7 @@
 """The system calls that no graded program needs and that kernels are attacked through, as a seccomp filter.
 
-A second wall: what these calls would reach is out of reach by namespaces and missing privileges already. The filter is a
-list of refusals, not of permissions, so that it does not break with the next version of Python or libc.
+A second wall: what these calls would reach is out of reach by namespaces and missing privileges already. The filter is
+a list of refusals, not of permissions, so that it does not break with the next version of Python or libc.
 """
 
 from __future__ import annotations

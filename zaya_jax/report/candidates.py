@@ -16,7 +16,7 @@ from typing import Any
 from zaya_jax.report import html
 from zaya_jax.report.axes import short
 from zaya_jax.report.candidates_graph import NONE, chip, color, draw, judged, whole
-from zaya_jax.report.candidates_run import SPENT, Problem, Record, arrange, letter, mean, read_run, spent
+from zaya_jax.report.candidates_run import CARRIED, SPENT, Problem, Record, arrange, letter, mean, read_run, spent
 from zaya_jax.report.candidates_text import find_limit, isolated, readable, shortened, trace
 from zaya_jax.report.html import Html, join, tag
 from zaya_jax.report.progress import duration
@@ -27,9 +27,9 @@ _SETTINGS = {"n": "N", "c": "C", "t": "T", "beta": "β", "tau": "τ", "answer_bu
              "parents": "parents", "compaction": "carried", "temperature": "temperature", "top_p": "top-p",
              "seed": "seed", "dtype": ""}  # fmt: skip
 _SPENT_NOTE = (
-    "Of the problems that are finished. Generated: sampled. Prefilled: prompt tokens that were computed. Reused: those "
-    "whose state was there already. Carried: tail tokens handed to the next round. Probed: sampled to see what a tail "
-    "alone answers."
+    "Of the problems that are finished. Generated: drawn for candidates. Prefilled: tokens of prompts that were read. "
+    "Reused: those whose state was there already. Carried: tokens of prompts, read or reused, that are tails of the "
+    "round before; not added. Probed: drawn to see what a candidate would have answered."
 )
 
 
@@ -163,10 +163,12 @@ def _spent(run: Sequence[Problem]) -> Html | None:
     if not rows:
         return html.section("Tokens by round", tag("p", "No problem is finished yet.", class_="note")) if run else None
     kinds = [name for name in SPENT if any(row[name] for row in rows.values())]
-    most = max(sum(row[name] for name in kinds) for row in rows.values()) or 1
-    head = ["", *(join([tag("i", class_=f"key s-{name}"), name]) for name in kinds), "all", ""]
-    lines = [(f"round {number}", *(whole(row[name]) for name in kinds), whole(sum(row[name] for name in kinds)),
-              _bar({name: row[name] for name in kinds}, most)) for number, row in rows.items()]  # fmt: skip
+    added = [name for name in kinds if name != CARRIED]  # which is a part of what prompts hold
+    most = max(sum(row[name] for name in added) for row in rows.values()) or 1
+    keys = [tag("i", class_=f"key s-{name}") if name in added else "" for name in kinds]
+    head = ["", *(join(pair) for pair in zip(keys, kinds)), "all", ""]
+    lines = [(f"round {number}", *(whole(row[name]) for name in kinds), whole(sum(row[name] for name in added)),
+              _bar({name: row[name] for name in added}, most)) for number, row in rows.items()]  # fmt: skip
     return html.section("Tokens by round", html.table(head, lines, kind="numbers bars"), note=_SPENT_NOTE)
 
 

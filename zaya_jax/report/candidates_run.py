@@ -14,6 +14,7 @@ from zaya_jax.errors import UserError, mistake
 
 Record = Mapping[str, Any]
 
+CARRIED = "carried"
 SPENT = ("generated", "prefilled", "reused", "carried", "probed")  # tokens of a round
 _NUMBER, _TEXT, _TRUTH = ("a number", int, float), ("a text", str), ("true or false", bool)
 _RECORD, _LIST = ("an object", dict), ("a list", list)

@@ -361,6 +361,12 @@ class Engine:
         return delta
 
 
+def compiled_programs() -> int:
+    """How many programs this process has compiled for its engines so far."""
+    programs = (device.run_read, device.run_put, device.run_begin, decode.run_decode)
+    return sum(program._cache_size() for program in programs)
+
+
 def _checked_slots(model: Zaya, slots: int) -> int:
     if not isinstance(slots, int) or slots < FEWEST_SLOTS:
         raise mistake("out of range", where="slots", expected=f"a count of at least {FEWEST_SLOTS}", found=slots)

@@ -35,8 +35,8 @@ class Bill:
         generated: drawn for its candidates: what the report counts.
         prefilled: of prompts, read.
         reused: of prompts, known already.
-        carried: of prompts, taken over from the round before.
-        probed: read or drawn to look at what a candidate would have answered.
+        carried: of all that prompts hold, tails of the round before.
+        probed: drawn to look at what a candidate would have answered.
     """
 
     round: int
