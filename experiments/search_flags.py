@@ -3,6 +3,7 @@
 from absl import flags
 
 FLAGS = flags.FLAGS
+flags.disclaim_key_flags()  # they are those of the launcher that calls `define`, and stand in its --help
 _WANTED = ("n", "c", "t", "beta", "tau", "answer_budget", "head", "temperature", "top_p", "top_k", "min_p", "parents",
            "carry", "probe_answers", "final_call", "seed")  # fmt: skip
 

@@ -18,7 +18,9 @@ HELPERS = {
     "huge_pages.py",
     "benchmark_answer.py",
     "benchmark_engines.py",
+    "benchmark_requests.py",
     "benchmark_shared.py",
+    "search_flags.py",
 }
 LAUNCHERS = [path for path in sorted((ROOT / "experiments").glob("*.py")) if path.name not in HELPERS]
 # Launchers allowed to be longer than a flag list and one call, with their limit.

@@ -1,3 +1,12 @@
 """Fixtures of the evaluation's tests."""
 
+import pytest
+
 from tests.environments.stand_ins import grading  # noqa: F401
+from tests.evaluation.searching import write_roomy
+
+
+@pytest.fixture(scope="session")
+def roomy(tmp_path_factory):
+    """The directory of a tiny model with room for prompts."""
+    return write_roomy(tmp_path_factory.mktemp("checkpoint") / "roomy")

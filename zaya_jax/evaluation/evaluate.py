@@ -132,7 +132,7 @@ def evaluate(
     """
     problems = read_all(files, choices_seed, limit, prompts)
     settings = {name: wanted.settings(name) for name in problems}
-    sandbox = _sandbox([one for group in problems.values() for one in group], allow_unisolated)
+    sandbox = make_sandbox([one for group in problems.values() for one in group], allow_unisolated)
     root = pathlib.Path(output)
     for name, group in problems.items():
         directory, options = root / name, {"method": wanted.method, "benchmark": name, "wording": wording}
@@ -176,7 +176,7 @@ def read_all(
     return out
 
 
-def _sandbox(problems: Sequence[Problem], allow_unisolated: bool) -> Any:
+def make_sandbox(problems: Sequence[Problem], allow_unisolated: bool) -> Any:
     """Where code will run, made before anything is sampled: that there is none shows at once."""
     if not any(problem.hidden["kind"] == "code" for problem in problems):
         return None

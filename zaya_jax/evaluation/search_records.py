@@ -1,8 +1,10 @@
 """The files of a search: every candidate a line as soon as it is complete, so that an interrupted run goes on.
 
 settings.json      what the run was given; another run does not go on in its directory
-candidates.jsonl   a line a candidate; texts for readers, token ids for going on
+candidates.jsonl   a line a candidate; texts for readers, token ids for going on. What is in it depends on the settings
+                   alone: in the end it is the same file, however often the run was interrupted
 finals.jsonl       the same of final calls
+reused.jsonl       how much of each candidate's prompt was known already, which depends on how the run went
 problems.jsonl     what was found for each problem, written at the end
 samples.jsonl      the answers of the last round as samples of an evaluation, grades.jsonl beside it
 run.html           the page (`zaya_jax.report.candidates`)
@@ -27,7 +29,9 @@ from zaya_jax.text.thinking import THINK_END, THINK_START
 from zaya_jax.text.tokenizer import Tokenizer
 
 SETTINGS, CANDIDATES, FINALS, PROBLEMS = "settings.json", "candidates.jsonl", "finals.jsonl", "problems.jsonl"
+REUSED = "reused.jsonl"
 Row = dict[str, Any]
+Place = tuple[str, int, int]  # problem, round, index
 
 
 def claim(directory: pathlib.Path, settings: Mapping[str, Any]) -> None:
@@ -89,7 +93,6 @@ def _drawn(tokenizer: Tokenizer, question: Question, completion: Completion) -> 
         "finish": completion.finish_reason,
         "think_end": completion.think_end,
         "think_forced": completion.think_forced,
-        "known_tokens": completion.known_tokens,
         "logprob": _mean(completion.logprobs_model),
     }
 
@@ -99,11 +102,11 @@ def _mean(values: np.ndarray) -> float | None:
 
 
 def texts(tokenizer: Tokenizer, question: Question, tokens: Sequence[int]) -> tuple[str, str | None]:
-    """Reasoning and answer; None for no answer. All is answer for a model without marks."""
+    """Reasoning and answer; None for no answer, or none but its end. All is answer for a model without marks."""
     parts = _parts(question, tokens)
     thinking = "".join(tokenizer.decode(part) for inside, part in parts if inside)
-    answers = [tokenizer.decode(part) for inside, part in parts if not inside]
-    return thinking, "".join(answers) if answers else None
+    answer = "".join(tokenizer.decode(part) for inside, part in parts if not inside)
+    return thinking, answer or None
 
 
 def response(tokenizer: Tokenizer, question: Question, tokens: Sequence[int]) -> str:
@@ -138,10 +141,12 @@ class CandidateWriter:
 
     def __init__(self, directory: pathlib.Path, last_round: int):
         self._last = last_round
-        self._files = {name: LineWriter(directory / name) for name in (CANDIDATES, FINALS)}
+        self._files = {name: LineWriter(directory / name) for name in (CANDIDATES, FINALS, REUSED)}
 
-    def write(self, row: Row) -> None:
-        """Appends a candidate's line."""
+    def write(self, row: Row, known_tokens: int = 0) -> None:
+        """Appends a candidate's line, and before it how many tokens of its prompt were known."""
+        place = {key: row[key] for key in ("problem", "round", "index")}
+        self._files[REUSED].write({**place, "known_tokens": known_tokens})
         self._files[CANDIDATES if row["round"] <= self._last else FINALS].write(row)
 
     def __enter__(self) -> CandidateWriter:
@@ -169,17 +174,25 @@ def read_rows(directory: pathlib.Path) -> list[Row]:
     return rows
 
 
-def known(rows: Sequence[Row]) -> dict[str, Known]:
+def read_reused(directory: pathlib.Path) -> dict[Place, int]:
+    """How many tokens of each candidate's prompt were known already."""
+    path = directory / REUSED
+    rows = [row for _, row in whole_rows(path)] if path.exists() else []
+    return {(row.get("problem"), row.get("round"), row.get("index")): row.get("known_tokens", 0) for row in rows}
+
+
+def known(rows: Sequence[Row], reused: Mapping[Place, int] | None = None) -> dict[str, Known]:
     """Completions by problem, round and index, for `run_searches`. Log-probabilities by token are not kept: NaN."""
     out: dict[str, dict] = {}
     for row in rows:
         probe = row["probe"] and _completion(f"{row['problem']}/probe", row["probe"])
         place = out.setdefault(row["problem"], {})
-        place[row["round"], row["index"]] = (_completion(str(row["problem"]), row), probe)
+        known_tokens = (reused or {}).get((row["problem"], row["round"], row["index"]), 0)
+        place[row["round"], row["index"]] = (_completion(str(row["problem"]), row, known_tokens), probe)
     return out
 
 
-def _completion(name: str, row: Row) -> Completion:
+def _completion(name: str, row: Row, known_tokens: int = 0) -> Completion:
     tokens = np.array(row["token_ids"], np.int32)
     unknown = np.full(len(tokens), np.nan, np.float32)
     return Completion(
@@ -192,7 +205,7 @@ def _completion(name: str, row: Row) -> Completion:
         np.zeros(len(tokens), np.int32),
         think_end=row["think_end"],
         think_forced=row["think_forced"],
-        known_tokens=row["known_tokens"],
+        known_tokens=known_tokens,
     )
 
 

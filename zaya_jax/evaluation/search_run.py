@@ -12,7 +12,7 @@ from typing import Any
 from zaya_jax.checkpoint import open_checkpoint, resolve
 from zaya_jax.environments.environment import Problem
 from zaya_jax.evaluation.grades import Grade, grade, grades_path, write_grades
-from zaya_jax.evaluation.samples import Sample
+from zaya_jax.evaluation.samples import SINGLE, Sample
 from zaya_jax.evaluation.search_records import (
     CANDIDATES,
     FINALS,
@@ -22,6 +22,7 @@ from zaya_jax.evaluation.search_records import (
     candidate_row,
     claim,
     known,
+    read_reused,
     read_rows,
     rewrite,
 )
@@ -97,10 +98,15 @@ def make_question(
     tokenizer: Tokenizer, problem: Problem, count: int, wording: str | None, settings: AnySettings
 ) -> Question:
     """A problem's prompts in tokens, with this many attempts in those of aggregation."""
-    chosen = load_wording(wording or WORDINGS.get(problem.hidden["kind"], "general"))
+    chosen = load_wording(wording_of(problem, wording))
     marks = (tokenizer.think_start_id, tokenizer.think_end_id)
     pieces = cut_prompts(tokenizer, problem.prompt, chosen, count)
     return Question(problem.id, pieces, tuple(tokenizer.stop_ids), None if None in marks else marks)
+
+
+def wording_of(problem: Problem, wording: str | None) -> str:
+    """The aggregation prompts that are asked for, or those of the problem's kind."""
+    return wording or WORDINGS.get(problem.hidden["kind"], "general")
 
 
 def make_search(question: Question, settings: AnySettings, context: int) -> Search | Chains:
@@ -131,7 +137,7 @@ def _recorded(machine: Machine, settings: AnySettings, method: str, benchmark: s
 
 def _draw(machine: Machine, tokenizer: Tokenizer, searches, rows: Sequence[Row], directory, room: int) -> None:
     """Draws what is not known yet."""
-    expected = sum(search.settings.n for search in searches) * searches[0].rounds
+    expected = sum(_expected(search) for search in searches)
     found = known(rows)
     if all(_complete(search, found) for search in searches):
         return
@@ -141,10 +147,17 @@ def _draw(machine: Machine, tokenizer: Tokenizer, searches, rows: Sequence[Row],
     last = searches[0].settings.t if isinstance(searches[0], Search) else searches[0].rounds
     with CandidateWriter(directory, last) as writer, Progress("search", expected, "candidates") as progress:
         for search, candidate in run_searches(engine, searches, found):
-            writer.write(candidate_row(tokenizer, search.question, candidate))
+            row = candidate_row(tokenizer, search.question, candidate)
+            writer.write(row, candidate.completion.known_tokens)
             done += 1
             rate = engine.stats.decoded_tokens / max(time.monotonic() - start, 1e-9)
             progress.show(done, tokens=engine.stats.decoded_tokens, tokens_per_s=rate)
+
+
+def _expected(search: Search | Chains) -> int:
+    """The most candidates that a search has."""
+    settings = search.settings
+    return settings.generations + settings.final_call if isinstance(search, Search) else settings.n * settings.chunks
 
 
 def _complete(search, found: Mapping) -> bool:
@@ -156,11 +169,12 @@ def conclude(
     problems, searches, tokenizer, settings: AnySettings, directory, method: str, benchmark: str, workers: int, sandbox
 ) -> tuple[list[Sample], list[Grade]]:
     """Grades every answer, writes what was found, and gives the samples of the last round and their grades."""
-    rows = {(row["problem"], row["round"], row["index"]): row for row in read_rows(directory)}
-    known_rows = known(list(rows.values()))
+    rows = _ordered(problems, read_rows(directory))
+    known_rows = known(list(rows.values()), read_reused(directory))
     for search in searches:
         search.begin(known_rows.get(search.question.id))
-    answers = _answers(benchmark, settings, searches, rows.values())
+    asked = {problem.id for problem in problems}
+    answers = _answers(benchmark, [row for row in rows.values() if row["problem"] in asked])
     grades = {one.key: one for one in grade(problems, list(answers.values()), workers, sandbox)}
     _mark(rows, answers, grades)
     finals = [row for row in rows.values() if _is_final(settings, row)]
@@ -177,28 +191,29 @@ def conclude(
     return samples, ordered
 
 
+def _ordered(problems: Sequence[Problem], rows: Sequence[Row]) -> dict[tuple[str, int, int], Row]:
+    """Rows by problem, round and index, in this order: not that in which they came, which differs after a restart.
+
+    Those of other problems, of a run with a larger `limit`, stay behind them.
+    """
+    order = {problem.id: place for place, problem in enumerate(problems)}
+    by_place = {(row["problem"], row["round"], row["index"]): row for row in rows}
+    return dict(sorted(by_place.items(), key=lambda item: (order.get(item[0][0], len(order)), *item[0])))
+
+
 def _is_final(settings: AnySettings, row: Row) -> bool:
     return isinstance(settings, Settings) and row["round"] > settings.t
 
 
-def _answers(benchmark: str, settings, searches, rows) -> dict[tuple, Sample]:
+def _answers(benchmark: str, rows: Sequence[Row]) -> dict[tuple, Sample]:
     """What may hold an answer, as samples to be graded, by problem, round, index and whether it is a probe."""
     out: dict[tuple, Sample] = {}
     for place, row in enumerate(rows):
         for probe, drawn in ((False, row), (True, row["probe"])):
             if drawn is not None:
-                key = (row["problem"], row["round"], row["index"], probe)
-                out[key] = Sample(
-                    benchmark,
-                    row["problem"],
-                    2 * place + probe,
-                    "candidate",
-                    0,
-                    drawn["response"],
-                    drawn["finish"],
-                    0,
-                    0,
-                )
+                key, text = (row["problem"], row["round"], row["index"], probe), drawn["response"]
+                number = 2 * place + probe
+                out[key] = Sample(benchmark, row["problem"], number, "candidate", 0, text, drawn["finish"], 0, 0)
     return out
 
 
@@ -212,7 +227,10 @@ def _mark(rows: Mapping[tuple, Row], answers: Mapping[tuple, Sample], grades: Ma
 
 
 def _samples(problems, searches, settings: AnySettings, rows: Mapping, method: str, benchmark: str) -> list[Sample]:
-    """The candidates of the last round, each with an even share of what its search has drawn; a chain is one sample."""
+    """The candidates of the last round, each with an even share of what its search has drawn; a chain is one sample.
+
+    Single answers have none of the settings of Markovian RSA: tables would take them for a population.
+    """
     out = []
     for problem, search in zip(problems, searches):
         drawn = [one.generated for one in bill(search)]
@@ -223,25 +241,16 @@ def _samples(problems, searches, settings: AnySettings, rows: Mapping, method: s
             if isinstance(settings, Settings):
                 text, generated = row["response"], -(-sum(drawn[: settings.t + 1]) // settings.n)
                 meta = {"T": settings.t, "N": settings.n, "C": settings.c, "beta": settings.beta, "tau": settings.tau}
+                if method == SINGLE:
+                    generated, meta = row["tokens"], {"thinking_budget": settings.beta}
             else:
                 chunks = [rows[search.question.id, chunk, index] for chunk in range(round + 1)]
                 text, generated = _joined(chunks), sum(chunk["tokens"] for chunk in chunks)
                 meta = {"chunk": settings.chunk, "chunks": round + 1, "carry": settings.carry, "head": settings.head}
             behind = max(row["tokens"] - row["think_end"] - 1, 0) if row["think_end"] >= 0 else 0
-            out.append(
-                Sample(
-                    benchmark,
-                    search.question.id,
-                    index,
-                    method,
-                    settings.seed,
-                    text,
-                    row["finish"],
-                    generated,
-                    behind,
-                    {**meta, **options, "rounds": drawn},
-                )
-            )
+            place = (search.question.id, index, method, settings.seed)
+            rest = (text, row["finish"], generated, behind, {**meta, **options, "rounds": drawn})
+            out.append(Sample(benchmark, *place, *rest))
     return out
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 import re
+from collections.abc import Sequence
 
 from zaya_jax.errors import mistake
 from zaya_jax.text.tokenizer import Tokenizer
@@ -56,6 +57,11 @@ class Pieces:
     between: tuple[tuple[int, ...], ...]
     prefix: int
 
+    def around(self, tails: Sequence[Sequence[int]]) -> tuple[int, ...]:
+        """The prompt with these attempts: what `sampling.tails.assemble` puts together on the device."""
+        first, *later = self.between
+        return (*first, *(token for tail, part in zip(tails, later, strict=True) for token in (*tail, *part)))
+
 
 def load_wording(kind: str) -> Wording:
     """The wording of a kind of problem, or the one in a file.
@@ -101,6 +107,12 @@ def cut_prompts(tokenizer: Tokenizer, problem: str, wording: Wording, count: int
         raise mistake("the chat template does not begin two messages of one problem alike", where=tokenizer.source)
     opened = _opening(tokenizer, direct[0] + direct[1]) if open_thinking else ()
     return Pieces(head + foot + opened, (head + between[0], *between[1:-1], between[-1] + opened), len(head))
+
+
+def prompt_text(problem: str, wording: Wording, attempts: Sequence[str]) -> str:
+    """The user's message with these attempts, as it is cut by `cut_prompts`, before any chat template."""
+    first, *later = wording.around(len(attempts)).split(_TAIL)
+    return f"{problem}\n\n{first}" + "".join(tail + part for tail, part in zip(attempts, later, strict=True))
 
 
 def _rendered(tokenizer: Tokenizer, content: str, marks: str, parts: int) -> list[str]:
