@@ -164,6 +164,15 @@ def _jax_job(job: Job, dtype: str) -> Callable[[], dict[str, float]]:
     return run
 
 
+def torch_options(count: int) -> dict:
+    """How transformers draws so many tokens: from the model's own distribution, as our requests by default.
+
+    Without `top_k` it would keep the 50 most probable tokens, and a checkpoint's generation_config.json may filter too.
+    """
+    lengths = {"max_new_tokens": count, "min_new_tokens": count, "pad_token_id": 0}
+    return {**lengths, "do_sample": True, "temperature": 1.0, "top_k": 0, "top_p": 1.0}
+
+
 def _torch_job(job: Job, dtype: str) -> Callable[[], dict[str, float]]:
     torch, ZayaForCausalLM = import_transformers()
     torch.set_num_threads(job.threads)
@@ -181,8 +190,7 @@ def _torch_job(job: Job, dtype: str) -> Callable[[], dict[str, float]]:
             tokens[r, width - sizes[i][0] :] = torch.from_numpy(rows[i]).long()
             mask[r, width - sizes[i][0] :] = 1
         count = max(sizes[i][1] for i in indices)
-        options = {"max_new_tokens": count, "min_new_tokens": count, "do_sample": True, "pad_token_id": 0}
-        model.generate(tokens, attention_mask=mask, **options)
+        model.generate(tokens, attention_mask=mask, **torch_options(count))
 
     def run() -> dict[str, float]:
         start = time.perf_counter()

@@ -27,7 +27,7 @@ flags.DEFINE_enum("style", "text", ["text", "markdown"], "Of the table.")
 def main(_):
     from zaya_jax.evaluation.evaluate import evaluate, grade_again
 
-    common = {"choices_seed": FLAGS.choices_seed, "style": FLAGS.style, "workers": FLAGS.workers}
+    common = {name: getattr(FLAGS, name) for name in ("choices_seed", "style", "workers", "allow_unisolated")}
     if FLAGS.grade_only:
         print(grade_again(FLAGS.output, FLAGS.benchmark, **common))
         return
@@ -35,13 +35,12 @@ def main(_):
         evaluate(
             machine(),
             FLAGS.benchmark,
-            wanted(method=FLAGS.method, preset=FLAGS.preset),
+            wanted(FLAGS.method, FLAGS.preset),
             FLAGS.output,
             wording=FLAGS.wording,
             prompts=FLAGS.prompts,
             limit=FLAGS.limit,
             html=FLAGS.html,
-            allow_unisolated=FLAGS.allow_unisolated,
             **common,
         )
     )

@@ -25,7 +25,7 @@ def main(_):
         evaluate(
             machine(),
             [FLAGS.problems],
-            wanted(method="markovian_rsa"),
+            wanted("markovian_rsa"),
             FLAGS.output,
             wording=FLAGS.wording,
             prompts=FLAGS.prompts,

@@ -15,9 +15,9 @@ def define():
     flags.DEFINE_integer("n", None, "Candidates a round, or samples a problem (16, or the preset's).")
     flags.DEFINE_integer("c", 4, "Tails a prompt.")
     flags.DEFINE_integer("t", 2, "Rounds of aggregation behind round 0.")
-    flags.DEFINE_integer("beta", 16384, "Most tokens of reasoning of a candidate.")
+    flags.DEFINE_integer("beta", None, "Most tokens of reasoning (16384, or for single answers all the context has).")
     flags.DEFINE_integer("tau", 4096, "Most tokens of a tail.")
-    flags.DEFINE_integer("answer_budget", 8192, "Most tokens of an answer, behind the reasoning.")
+    flags.DEFINE_integer("answer_budget", None, "Most tokens of an answer (40960, or 8192 for single answers).")
     flags.DEFINE_integer("head", 100, "Tokens of the first chunk that later ones keep (delethink).")
     flags.DEFINE_float("temperature", None, "0 is greedy (1, or the preset's).")
     flags.DEFINE_float("top_p", None, "Keep the most probable tokens of this mass (1, or the preset's).")
@@ -48,8 +48,9 @@ def machine():
     return Machine(FLAGS.checkpoint, FLAGS.dtype, FLAGS.slots, context=FLAGS.context)
 
 
-def wanted(**more):
-    """What the flags ask for."""
-    from zaya_jax.evaluation.evaluate import Wanted
+def wanted(method, preset=None):
+    """What the flags ask for; those that the method has no use for are refused."""
+    from zaya_jax.evaluation.wanted import Wanted, check_given
 
-    return Wanted(**{name: getattr(FLAGS, name) for name in _WANTED}, **more)
+    check_given(method, [name for name in (*_WANTED, "wording") if FLAGS[name].present])
+    return Wanted(method, **{name: getattr(FLAGS, name) for name in _WANTED}, preset=preset)

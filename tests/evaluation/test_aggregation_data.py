@@ -349,7 +349,10 @@ def test_mistaken_files(roomy, tmp_path, make, scripted):
     first, _ = make()
     changed = write(tmp_path / "changed.jsonl", INTEGER | {"id": "a"})
     old = [f"--rollouts={first / 'rollouts'}", "--rl_only"]
-    refused(roomy, tmp_path / "x", changed, old, "not a problem of the run; expected a; found another text")
+    said = "rollouts/candidates.jsonl, line 1: problem a: the problem has changed since it was searched"
+    refused(roomy, tmp_path / "x", changed, old, said)
+    answer = write(tmp_path / "answer.jsonl", *(row | {"answer": 41} for row in read(sums)))
+    refused(roomy, tmp_path / "x", answer, old, said)
     stranger = write_sums(tmp_path / "stranger.jsonl", "z")
     refused(roomy, tmp_path / "x", stranger, old, "not a problem of the run; expected z; found no such problem")
     refused(

@@ -24,7 +24,6 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from zaya_jax.checkpoint import open_checkpoint, resolve
 from zaya_jax.data.schema import parse_chat
 from zaya_jax.data.turns import sections
 from zaya_jax.environments.benchmarks import read_benchmark
@@ -45,7 +44,8 @@ from zaya_jax.evaluation.aggregation_replies import (
 from zaya_jax.evaluation.evaluate import make_sandbox
 from zaya_jax.evaluation.samples import SINGLE
 from zaya_jax.evaluation.search_records import CANDIDATES, claim, rewrite
-from zaya_jax.evaluation.search_run import Machine, make_question, make_search, search_problems, wording_of
+from zaya_jax.evaluation.search_run import Machine, open_machine, search_problems
+from zaya_jax.evaluation.search_task import Task, make_questions, wording_digests, wording_of
 from zaya_jax.evaluation.tables import Table, text
 from zaya_jax.loading import load
 from zaya_jax.report.progress import Progress
@@ -54,7 +54,7 @@ from zaya_jax.sampling.markovian_rsa import Question, Settings, longest_prompt
 from zaya_jax.sampling.request import Sampling
 from zaya_jax.text.aggregation import load_wording
 from zaya_jax.text.thinking import split_thinking
-from zaya_jax.text.tokenizer import Tokenizer, require_tokenizer
+from zaya_jax.text.tokenizer import Tokenizer
 
 SFT, RL, ROLLOUTS = "sft.jsonl", "rl.jsonl", "rollouts"
 
@@ -155,16 +155,18 @@ def make_aggregation_data(
     old = read_settings(pathlib.Path(rollouts)) if rollouts else None
     making = making.settled(old)
     machine = _machine(machine, old)
-    tokenizer = require_tokenizer(open_checkpoint(resolve(machine.checkpoint)).directory)
-    questions = [make_question(tokenizer, one, making.c, making.wording, _rolling(making)) for one in group]
+    tokenizer, context = open_machine(machine)
+    questions = make_questions(tokenizer, group, making.c, making.wording)
     answering = _answering(making, tokenizer, questions)  # its mistakes show before anything is sampled
     recorded = _recorded(machine, making, group, rollouts)
     if rollouts is None:
-        _check_room(machine, questions, making)
-        options = {"workers": workers, "sandbox": make_sandbox(group, allow_unisolated)}
+        what = (group, make_questions(tokenizer, group, 1, None), _rolling(making), context, directory / ROLLOUTS)
+        task = Task(pathlib.Path(problems).stem, SINGLE, *what, prompts=prompts, choices_seed=choices_seed)
+        for question in task.questions:
+            task.search(question)  # that one is too long shows before there is a directory
+        sandbox = make_sandbox(group, allow_unisolated)
         claim(directory, recorded)
-        options |= {"method": SINGLE, "benchmark": pathlib.Path(problems).stem}
-        search_problems(machine, group, _rolling(making), directory / ROLLOUTS, **options)
+        search_problems(machine, task, tokenizer, workers, sandbox)
     source = read_source(pathlib.Path(rollouts or directory / ROLLOUTS), group, questions, making.tau)
     drawn = _prompts(tokenizer, group, questions, source, making)
     claim(directory, recorded)
@@ -187,12 +189,6 @@ def _rolling(making: Making) -> Settings:
     """Independent answers: a search without aggregation."""
     budgets = {"beta": making.beta, "tau": making.beta, "answer_budget": making.answer_budget}
     return Settings(n=making.n, c=1, t=0, **budgets, sampling=making.sampling, seed=making.seed)
-
-
-def _check_room(machine: Machine, questions: Sequence[Question], making: Making) -> None:
-    limit = open_checkpoint(resolve(machine.checkpoint)).config.max_position_embeddings
-    for question in questions:
-        make_search(question, _rolling(making), min(machine.context or limit, limit))
 
 
 def _answering(making: Making, tokenizer: Tokenizer, questions: Sequence[Question]) -> Any:
@@ -219,7 +215,9 @@ def _recorded(machine: Machine, making: Making, problems: Sequence[Problem], rol
     """What makes two runs the same run, as settings.json has it."""
     values = dataclasses.asdict(making)
     content = json.dumps([problem.to_json() for problem in problems]).encode()
-    own = {"checkpoint": machine.checkpoint, "dtype": machine.dtype, "problems": hashlib.sha256(content).hexdigest()}
+    own: dict[str, Any] = {"checkpoint": machine.checkpoint, "dtype": machine.dtype}
+    own["problems"] = hashlib.sha256(content).hexdigest()
+    own["wordings"] = wording_digests(problems, making.wording)
     if rollouts:
         own["rollouts"] = hashlib.sha256((pathlib.Path(rollouts) / CANDIDATES).read_bytes()).hexdigest()
     return {"method": "aggregation_data", **values.pop("sampling"), **values, **own}

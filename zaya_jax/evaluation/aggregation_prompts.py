@@ -11,8 +11,8 @@ from typing import Any
 from zaya_jax.environments.environment import Problem
 from zaya_jax.errors import mistake
 from zaya_jax.evaluation.aggregation_mix import Mix, draw_attempts, plan
-from zaya_jax.evaluation.samples import whole_rows
 from zaya_jax.evaluation.search_records import CANDIDATES, PROBLEMS, SETTINGS, Row, known, read_rows
+from zaya_jax.evaluation.search_task import digest
 from zaya_jax.sampling.markovian_rsa import Question
 from zaya_jax.sampling.request import Completion, Request
 from zaya_jax.sampling.tails import reasoning
@@ -110,14 +110,14 @@ def read_source(
         UserError: the run lacks one of the problems or a rollout, or it was made of another problem of that name.
     """
     settings = read_settings(directory)
-    prompts = {row.get("problem"): row.get("prompt") for _, row in whole_rows(directory / PROBLEMS)}
-    rows = {(row["problem"], row["index"]): row for row in read_rows(directory) if row["round"] == 0}
+    # Of the words around attempts round 0 has seen none: they may be others.
+    asked = {one.id: {"problem": digest(one, question)["problem"]} for one, question in zip(problems, questions)}
+    rows = {(row["problem"], row["index"]): row for row in read_rows(directory, asked) if row["round"] == 0}
     completions = known(list(rows.values()))
     rollouts = {}
     for problem, question in zip(problems, questions, strict=True):
-        if prompts.get(problem.id) != problem.prompt:
-            found = "another text" if problem.id in prompts else "no such problem"
-            fix = "give the problems that it was made of"
+        if (problem.id, 0) not in rows:
+            found, fix = "no such problem", "give the problems that it was made of"
             raise mistake("not a problem of the run", where=directory, expected=problem.id, found=found, fix=fix)
         lacking = [index for index in range(settings["n"]) if (problem.id, index) not in rows]
         if lacking:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pathlib
 import sys
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from zaya_jax.environments.benchmarks import read_benchmark
 from zaya_jax.environments.environment import Problem
@@ -26,6 +27,7 @@ def compare_files(
     seed: int = 0,
     choices_seed: int = 0,
     workers: int = 2,
+    sandbox: Any = None,
 ) -> str:
     """Scores samples files, compares every run with the first on each benchmark, and gives the tables.
 
@@ -38,6 +40,7 @@ def compare_files(
         seed: of the bootstrap.
         choices_seed: what the options of multiple choice were shuffled with when the prompts were made.
         workers: how many answers are judged at once.
+        sandbox: where code runs; None makes one where it is needed.
 
     Raises:
         UserError: a file is not right, or samples have no grades and their benchmark is not given.
@@ -45,7 +48,8 @@ def compare_files(
     if png and output is None:
         raise mistake("charts without a page", expected="--output with --png")
     problems = {pathlib.Path(path).stem: read_benchmark(path, choices_seed) for path in benchmarks}
-    scores = [one for name, path in zip(run_names(files), files) for one in _scores(name, path, problems, workers)]
+    options = (problems, workers, sandbox)
+    scores = [one for name, path in zip(run_names(files), files) for one in _scores(name, path, *options)]
     scores = [one for group in by_benchmark(scores).values() for one in group]
     comparisons = compare_all(scores, seed)
     for file in write_evaluation(output, scores, comparisons, png) if output else []:
@@ -80,12 +84,12 @@ def compare_all(scores: Sequence[Score], seed: int = 0) -> list[Comparison]:
 
 
 def _scores(
-    name: str, path: pathlib.Path | str, problems: Mapping[str, Sequence[Problem]], workers: int
+    name: str, path: pathlib.Path | str, problems: Mapping[str, Sequence[Problem]], workers: int, sandbox: Any
 ) -> list[Score]:
     samples = read_samples(path)
     if not samples:
         raise mistake("no samples", where=path, expected="at least one")
-    grades = graded(path, samples, problems, workers)
+    grades = graded(path, samples, problems, workers, sandbox)
     groups: dict[tuple[str, str], list[Sample]] = {}
     for sample in samples:
         groups.setdefault((sample.benchmark, sample.method), []).append(sample)
@@ -95,7 +99,11 @@ def _scores(
 
 
 def graded(
-    path: pathlib.Path | str, samples: Sequence[Sample], problems: Mapping[str, Sequence[Problem]], workers: int = 2
+    path: pathlib.Path | str,
+    samples: Sequence[Sample],
+    problems: Mapping[str, Sequence[Problem]],
+    workers: int = 2,
+    sandbox: Any = None,
 ) -> list[Grade]:
     """The grades of a samples file: of the benchmarks given here made anew and stored, the others as they are stored.
 
@@ -109,7 +117,7 @@ def graded(
     for benchmark in dict.fromkeys(sample.benchmark for sample in samples):
         group = [sample for sample in samples if sample.benchmark == benchmark]
         if benchmark in problems:
-            grades += grade(problems[benchmark], group, workers)
+            grades += grade(problems[benchmark], group, workers, sandbox)
             continue
         ungraded = [sample for sample in group if (benchmark, sample.key) not in stored]
         if ungraded:

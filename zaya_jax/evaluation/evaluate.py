@@ -2,104 +2,21 @@
 
 from __future__ import annotations
 
-import dataclasses
 import pathlib
 import sys
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 from zaya_jax.environments.benchmarks import read_benchmark
 from zaya_jax.environments.environment import Problem
 from zaya_jax.errors import mistake
 from zaya_jax.evaluation.commands import compare_files
-from zaya_jax.evaluation.presets import preset
-from zaya_jax.evaluation.search_run import SAMPLES, AnySettings, Machine, search_problems
+from zaya_jax.evaluation.samples import SINGLE
+from zaya_jax.evaluation.search_records import SAMPLES
+from zaya_jax.evaluation.search_run import Machine, open_machine, search_all
+from zaya_jax.evaluation.search_task import Task, make_questions
+from zaya_jax.evaluation.wanted import Wanted
 from zaya_jax.report.candidates import write_candidates
-from zaya_jax.sampling.delethink import Delethink
-from zaya_jax.sampling.markovian_rsa import Settings
-from zaya_jax.sampling.request import Sampling
-
-METHODS = ("single", "rsa", "markovian_rsa", "delethink")
-Method = Literal["single", "rsa", "markovian_rsa", "delethink"]
-
-
-@dataclasses.dataclass(frozen=True)
-class Wanted:
-    """What is asked for; None leaves it to the preset, or to the value in brackets.
-
-    Attributes:
-        method: "single" independent answers, "rsa" (whole reasoning is carried), "markovian_rsa", "delethink".
-        n: samples a problem, or candidates a round [16].
-        c, t: tails a prompt, rounds of aggregation; for "delethink" t + 1 chunks.
-        beta: tokens of reasoning; of the first chunk for "delethink".
-        tau: tokens that are carried.
-        answer_budget: tokens of an answer.
-        head: tokens of the first chunk that later ones keep ("delethink").
-        temperature, top_p, top_k, min_p: how tokens are drawn [1, 1, off, off].
-        parents, carry, probe_answers, final_call, seed: see `markovian_rsa.Settings`.
-        preset: "report" takes temperature, top-p, top-k and n of each benchmark from the report.
-    """
-
-    method: Method = "single"
-    n: int | None = None
-    c: int = 4
-    t: int = 2
-    beta: int = 16384
-    tau: int = 4096
-    answer_budget: int = 8192
-    head: int = 100
-    temperature: float | None = None
-    top_p: float | None = None
-    top_k: int | None = None
-    min_p: float = 0.0
-    parents: str = "uniform"
-    carry: str = "tail"
-    probe_answers: bool = False
-    final_call: bool = False
-    seed: int = 0
-    preset: str | None = None
-
-    def settings(self, benchmark: str) -> AnySettings:
-        """What is done with a benchmark.
-
-        Raises:
-            UserError: a value is out of its range, or the preset has no such benchmark.
-        """
-        sampling, n = self._sampling(benchmark), self._count(benchmark)
-        if self.method == "delethink":
-            return Delethink(n, self.beta, self.t + 1, self.tau, self.head, sampling, self.seed)
-        common = {
-            "n": n,
-            "beta": self.beta,
-            "answer_budget": self.answer_budget,
-            "sampling": sampling,
-            "seed": self.seed,
-        }
-        if self.method == "single":
-            return Settings(c=1, t=0, tau=self.beta, **common)
-        return Settings(
-            c=self.c,
-            t=self.t,
-            tau=self.beta if self.method == "rsa" else self.tau,
-            parents=self.parents,
-            carry=self.carry,
-            probe_answers=self.probe_answers,
-            final_call=self.final_call,
-            **common,
-        )
-
-    def _sampling(self, benchmark: str) -> Sampling:
-        """Test-time compute was measured at temperature 1 without filters, whatever a single answer is drawn with."""
-        single = self.preset and self.method == "single"
-        found = preset(benchmark) if single else Sampling()
-        given = {name: getattr(self, name) for name in ("temperature", "top_p", "top_k")}
-        chosen = {name: getattr(found, name) if value is None else value for name, value in given.items()}
-        return Sampling(**chosen, min_p=self.min_p)
-
-    def _count(self, benchmark: str) -> int:
-        if self.n is not None:
-            return self.n
-        return preset(benchmark).k if self.preset and self.method == "single" else 16
 
 
 def evaluate(
@@ -120,9 +37,10 @@ def evaluate(
     """Samples and grades benchmarks; gives the table of scores.
 
     Each benchmark has a directory of its own in `output` (`search_records`). Every file and setting is checked before
-    the first is sampled.
+    the first is sampled; one engine samples all.
 
     Args:
+        wording: of the aggregation prompts, a kind or a file (`text.aggregation`); None goes by the problem's kind.
         prompts: a directory of one's own templates of problems; None for ours.
         limit: only so many problems of each.
         html: write the page of scores, and of each search its own.
@@ -130,16 +48,19 @@ def evaluate(
     Raises:
         UserError: a file or a setting is not right.
     """
-    problems = read_all(files, choices_seed, limit, prompts)
-    settings = {name: wanted.settings(name) for name in problems}
-    sandbox = make_sandbox([one for group in problems.values() for one in group], allow_unisolated)
-    root = pathlib.Path(output)
-    for name, group in problems.items():
-        directory, options = root / name, {"method": wanted.method, "benchmark": name, "wording": wording}
-        search_problems(machine, group, settings[name], directory, **options, workers=workers, sandbox=sandbox)
-        if html and wanted.method != "single":
-            print(write_candidates(directory, directory / "run.html"), file=sys.stderr)
-    return show(root, list(problems), html, style)
+    root, benchmarks = pathlib.Path(output), read_all(files, choices_seed, prompts)
+    sandbox = make_sandbox([one for group in benchmarks.values() for one in group[:limit]], allow_unisolated)
+    tokenizer, context = open_machine(machine)
+    tasks = []
+    for name, group in benchmarks.items():
+        asked = group if wanted.fills_context else group[:limit]
+        questions = make_questions(tokenizer, asked, wanted.attempts, wording)
+        what = (group[:limit], questions[:limit], wanted.settings(name, questions, context), context)
+        tasks.append(Task(name, wanted.method, *what, root / name, wording, prompts, choices_seed))
+    for task, _ in zip(tasks, search_all(machine, tasks, tokenizer, workers, sandbox), strict=True):
+        if html and wanted.method != SINGLE:
+            print(write_candidates(task.directory, task.directory / "run.html"), file=sys.stderr)
+    return show(root, list(benchmarks), html, style)
 
 
 def show(root: pathlib.Path, names: Sequence[str], html: bool, style: str) -> str:
@@ -149,17 +70,23 @@ def show(root: pathlib.Path, names: Sequence[str], html: bool, style: str) -> st
 
 
 def grade_again(
-    output: str, files: Sequence[str], *, choices_seed: int = 0, style: str = "text", workers: int = 2
+    output: str,
+    files: Sequence[str],
+    *,
+    choices_seed: int = 0,
+    style: str = "text",
+    workers: int = 2,
+    allow_unisolated: bool = False,
 ) -> str:
     """Grades stored samples anew, without sampling; gives the tables."""
     problems = read_all(files, choices_seed)
+    sandbox = make_sandbox([one for group in problems.values() for one in group], allow_unisolated)
     stored = [pathlib.Path(output) / name / SAMPLES for name in problems]
-    return compare_files(stored, files, style=style, choices_seed=choices_seed, workers=workers)
+    options = {"choices_seed": choices_seed, "workers": workers, "sandbox": sandbox}
+    return compare_files(stored, files, style=style, **options)
 
 
-def read_all(
-    files: Sequence[str], choices_seed: int = 0, limit: int | None = None, prompts: str | None = None
-) -> dict[str, list[Problem]]:
+def read_all(files: Sequence[str], choices_seed: int = 0, prompts: str | None = None) -> dict[str, list[Problem]]:
     """Benchmarks by name, which is that of the file.
 
     Raises:
@@ -172,7 +99,7 @@ def read_all(
         name = pathlib.Path(file).stem
         if name in out:
             raise mistake("two benchmarks of one name", where=file, found=name, fix="rename one of the files")
-        out[name] = read_benchmark(file, choices_seed, prompts)[:limit]
+        out[name] = read_benchmark(file, choices_seed, prompts)
     return out
 
 

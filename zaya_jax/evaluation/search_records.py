@@ -1,11 +1,12 @@
 """The files of a search: every candidate a line as soon as it is complete, so that an interrupted run goes on.
 
 settings.json      what the run was given; another run does not go on in its directory
-candidates.jsonl   a line a candidate; texts for readers, token ids for going on. What is in it depends on the settings
-                   alone: in the end it is the same file, however often the run was interrupted
-finals.jsonl       the same of final calls
+candidates.jsonl   a line a candidate; texts for readers, token ids for going on, and a digest of the problem, without
+                   which a changed problem would go on with answers to the old one. What is in it depends on the
+                   settings alone: in the end it is the same file, however often the run was interrupted
+finals.jsonl       the same of final calls, if there are any
 reused.jsonl       how much of each candidate's prompt was known already, which depends on how the run went
-problems.jsonl     what was found for each problem, written at the end
+problems.jsonl     what was found for each problem that was asked for, written at the end
 samples.jsonl      the answers of the last round as samples of an evaluation, grades.jsonl beside it
 run.html           the page (`zaya_jax.report.candidates`)
 """
@@ -29,9 +30,11 @@ from zaya_jax.text.thinking import THINK_END, THINK_START
 from zaya_jax.text.tokenizer import Tokenizer
 
 SETTINGS, CANDIDATES, FINALS, PROBLEMS = "settings.json", "candidates.jsonl", "finals.jsonl", "problems.jsonl"
-REUSED = "reused.jsonl"
+REUSED, SAMPLES = "reused.jsonl", "samples.jsonl"
 Row = dict[str, Any]
 Place = tuple[str, int, int]  # problem, round, index
+_FILES = ("wordings", "prompts")  # of settings.json: digests of files by name
+_KEYS = ("problem", "round", "index", "token_ids", "think_end", "digest")
 
 
 def claim(directory: pathlib.Path, settings: Mapping[str, Any]) -> None:
@@ -45,11 +48,10 @@ def claim(directory: pathlib.Path, settings: Mapping[str, Any]) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         if path.exists():
             old = json.loads(path.read_text(encoding="utf-8"))
-            changed = [key for key in {**old, **new} if old.get(key) != new.get(key)]
-            if changed:
-                found = ", ".join(f"{key}: {old.get(key)!r} -> {new.get(key)!r}" for key in changed)
+            if found := ", ".join(_differences(old, new)):
                 fix = "choose another --output, or the settings that it was made with"
                 raise mistake("the directory of another run", where=directory, found=found, fix=fix)
+            new |= {key: {**old[key], **new[key]} for key in _FILES if key in old}
         elif any(not file.name.startswith(".") for file in directory.iterdir()):
             expected = "a new directory, or one of this run"
             raise mistake("holds other files", where=directory, expected=expected, fix="choose another --output")
@@ -61,7 +63,21 @@ def claim(directory: pathlib.Path, settings: Mapping[str, Any]) -> None:
         raise mistake("is not JSON", where=path, found=error.msg, fix="choose another --output") from None
 
 
-def candidate_row(tokenizer: Tokenizer, question: Question, candidate: Candidate) -> Row:
+def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """What is not the same. Of files only those that both have: which are in use depends on the problems asked for."""
+    out = []
+    for key in {**old, **new}:
+        a, b = old.get(key), new.get(key)
+        if key in _FILES and a is not None and b is not None:
+            out += [f"{key}.{name}: {a[name][:12]} -> {b[name][:12]}" for name in a if b.get(name, a[name]) != a[name]]
+        elif a != b:
+            out.append(f"{key}: {a!r} -> {b!r}")
+    return out
+
+
+def candidate_row(
+    tokenizer: Tokenizer, question: Question, candidate: Candidate, digest: Mapping[str, str] | None = None
+) -> Row:
     """A candidate's line. Whether it is right is not known yet."""
     thinking, answer = texts(tokenizer, question, candidate.completion.tokens)
     probe = candidate.probe
@@ -69,6 +85,7 @@ def candidate_row(tokenizer: Tokenizer, question: Question, candidate: Candidate
         "problem": question.id,
         "round": candidate.round,
         "index": candidate.index,
+        "digest": dict(digest or {}),
         "parents": list(candidate.parents),
         "prompt_tokens": len(candidate.request.tokens),
         "tokens": len(candidate.completion.tokens),
@@ -135,13 +152,18 @@ def _parts(question: Question, tokens: Sequence[int]) -> list[tuple[bool, list[i
 class CandidateWriter:
     """Appends candidates to the files of a run; a context manager.
 
+    Args of the constructor:
+        last_round: those of later ones are final calls.
+        final_call: whether there are any; else there is no file of them.
+
     Raises:
         UserError: a file cannot be written, or another process is writing it.
     """
 
-    def __init__(self, directory: pathlib.Path, last_round: int):
+    def __init__(self, directory: pathlib.Path, last_round: int, final_call: bool):
         self._last = last_round
-        self._files = {name: LineWriter(directory / name) for name in (CANDIDATES, FINALS, REUSED)}
+        names = (CANDIDATES, REUSED, *([FINALS] if final_call else []))
+        self._files = {name: LineWriter(directory / name) for name in names}
 
     def write(self, row: Row, known_tokens: int = 0) -> None:
         """Appends a candidate's line, and before it how many tokens of its prompt were known."""
@@ -157,21 +179,38 @@ class CandidateWriter:
             file.close()
 
 
-def read_rows(directory: pathlib.Path) -> list[Row]:
+def read_rows(directory: pathlib.Path, digests: Mapping[str, Mapping[str, str]] | None = None) -> list[Row]:
     """The candidates of a run so far, final calls included. A last line that was cut off is left out, with a warning.
 
+    Args:
+        digests: of problems, by their ids (`search_task.digest`, or a part of it).
+
+    Returns:
+        The lines; token ids as int32 arrays, of a tenth of the size.
+
     Raises:
-        UserError: a line is not a candidate.
+        UserError: a line is not a candidate, or it is one of a problem that has changed since.
     """
-    files = [directory / name for name in (CANDIDATES, FINALS) if (directory / name).exists()]
     rows = []
-    for file in files:
+    for file in (directory / name for name in (CANDIDATES, FINALS) if (directory / name).exists()):
         for where, row in whole_rows(file):
-            lacking = [key for key in ("problem", "round", "index", "token_ids", "think_end") if key not in row]
+            lacking = [key for key in _KEYS if key not in row]
             if lacking:
                 raise mistake("is not a candidate", where=where, expected=f"the key {lacking[0]!r}")
+            _check_digest(row, (digests or {}).get(row["problem"], {}), where)
+            for drawn in filter(None, (row, row.get("probe"))):
+                drawn["token_ids"] = np.array(drawn["token_ids"], np.int32)
             rows.append(row)
     return rows
+
+
+def _check_digest(row: Row, digest: Mapping[str, str], where: str) -> None:
+    changed = [key for key, value in digest.items() if row["digest"].get(key) != value]
+    if changed:
+        what = f"{where}: problem {row['problem']}"
+        found = {"problem": "another prompt or answer", "attempts": "other words around the attempts"}[changed[0]]
+        fix = "give the problem as it was, or begin in another directory"
+        raise mistake("the problem has changed since it was searched", where=what, found=found, fix=fix)
 
 
 def read_reused(directory: pathlib.Path) -> dict[Place, int]:
@@ -182,7 +221,7 @@ def read_reused(directory: pathlib.Path) -> dict[Place, int]:
 
 
 def known(rows: Sequence[Row], reused: Mapping[Place, int] | None = None) -> dict[str, Known]:
-    """Completions by problem, round and index, for `run_searches`. Log-probabilities by token are not kept: NaN."""
+    """Completions by problem, round and index, for `run_searches`. Of log-probabilities and routes there are none."""
     out: dict[str, dict] = {}
     for row in rows:
         probe = row["probe"] and _completion(f"{row['problem']}/probe", row["probe"])
@@ -193,16 +232,15 @@ def known(rows: Sequence[Row], reused: Mapping[Place, int] | None = None) -> dic
 
 
 def _completion(name: str, row: Row, known_tokens: int = 0) -> Completion:
-    tokens = np.array(row["token_ids"], np.int32)
-    unknown = np.full(len(tokens), np.nan, np.float32)
+    nothing = np.zeros(0, np.float32)
     return Completion(
         name,
-        tokens,
-        unknown,
-        unknown,
+        np.asarray(row["token_ids"], np.int32),
+        nothing,
+        nothing,
         np.zeros((0, 0), np.int8),
         row["finish"],
-        np.zeros(len(tokens), np.int32),
+        np.zeros(0, np.int32),
         think_end=row["think_end"],
         think_forced=row["think_forced"],
         known_tokens=known_tokens,
@@ -212,6 +250,6 @@ def _completion(name: str, row: Row, known_tokens: int = 0) -> Completion:
 def rewrite(path: pathlib.Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Writes a file of rows anew; the old one stays until the new one is whole."""
     with replacement(path) as beside, beside.open("w", encoding="utf-8") as stream:
-        stream.writelines(json.dumps(row) + "\n" for row in rows)
+        stream.writelines(json.dumps(row, default=np.ndarray.tolist) + "\n" for row in rows)
         stream.flush()
         os.fsync(stream.fileno())
