@@ -71,8 +71,10 @@ def read_found(task: Task) -> Found:
 def _ordered(problems: Sequence[Problem], rows: Sequence[Row]) -> dict[Place, Row]:
     """Rows by place, in an order that is not that in which they came, for this differs after a restart."""
     order = {problem.id: place for place, problem in enumerate(problems)}
+    for row in rows:
+        order.setdefault(row["problem"], len(order))
     by_place = {(row["problem"], row["round"], row["index"]): row for row in rows}
-    return dict(sorted(by_place.items(), key=lambda item: (order.get(item[0][0], len(order)), *item[0])))
+    return dict(sorted(by_place.items(), key=lambda item: (order[item[0][0]], *item[0][1:])))
 
 
 def mark_candidates(found: Found, workers: int = 2, sandbox: Any = None) -> None:

@@ -20,6 +20,7 @@ from zaya_jax.report.progress import Progress
 from zaya_jax.sampling.delethink import Chains
 from zaya_jax.sampling.engine import Engine
 from zaya_jax.sampling.markovian_rsa import Candidate, Known, Question, Search
+from zaya_jax.sampling.request import Completion, Delta
 from zaya_jax.sampling.rsa_run import run_searches
 from zaya_jax.text.tokenizer import Tokenizer, require_tokenizer
 
@@ -70,7 +71,10 @@ def search_all(
     Raises:
         UserError: a problem is longer than the context or has changed, or a directory is of another run.
     """
-    found = [_prepare(machine, task) for task in tasks]
+    for task in tasks:
+        for question in task.questions:
+            task.search(question)  # that one is too long shows before there is any directory
+    found = [_begin(machine, task) for task in tasks]
     # As much room as any task needs, whatever is left of it: the programs are the same when a run goes on.
     most, engine = max(map(room, tasks)), None
     for task in tasks:
@@ -88,10 +92,8 @@ def search_problems(
     return next(search_all(machine, [task], tokenizer, workers, sandbox))
 
 
-def _prepare(machine: Machine, task: Task) -> dict[str, Known]:
-    """Checks a task, makes its directory, and gives what is known of it already."""
-    for question in task.questions:
-        task.search(question)
+def _begin(machine: Machine, task: Task) -> dict[str, Known]:
+    """Makes a task's directory, or finds that it is its own, and gives what is known already."""
     claim(task.directory, recorded(task, machine.checkpoint, machine.dtype))
     return known(read_rows(task.directory, task.digests))
 
@@ -117,7 +119,7 @@ def _search_missing(
     searches = [task.search(question) for question in left]
     files = CandidateWriter(task.directory, task.last_round, task.final_call)
     with files as writer, Progress("search", expected, "candidates") as progress:
-        for search, candidate in run_searches(engine, searches, found):
+        for search, candidate in run_searches(_Light(engine), searches, found):
             name = search.question.id
             row = candidate_row(tokenizer, search.question, candidate, task.digests[name])
             writer.write(row, candidate.completion.known_tokens)
@@ -126,26 +128,42 @@ def _search_missing(
             progress.show(done, tokens=tokens, tokens_per_s=tokens / max(time.monotonic() - start, 1e-9))
 
 
-def _forget(search: Search | Chains, places: Iterable[Place]) -> None:
-    """Drops what nobody reads any more: of recorded candidates all but their tokens, of a finished search everything.
+class _Light:
+    """An engine whose answers have no routes: those of long prompts are many times their tokens, and of no use here."""
 
-    Routes and prompts of long candidates are many times their tokens, and files have what is looked at later.
-    """
+    def __init__(self, engine: Engine):
+        self._engine, self.slots, self.submit = engine, engine.slots, engine.submit
+
+    @property
+    def waiting(self) -> int:
+        """How many requests have no slot yet."""
+        return self._engine.waiting
+
+    def step(self) -> list[Delta]:
+        """Goes on a little."""
+        return [
+            delta if delta.completion is None else dataclasses.replace(delta, completion=_without(delta.completion))
+            for delta in self._engine.step()
+        ]
+
+
+def _without(completion: Completion, **more: np.ndarray) -> Completion:
+    """An answer without routes and versions of weights, and without what else is replaced by nothing."""
+    routes, versions = np.zeros((0, 0), np.int8), np.zeros(0, np.int32)
+    return dataclasses.replace(completion, routes_LT=routes, versions_T=versions, **more)
+
+
+def _forget(search: Search | Chains, places: Iterable[Place]) -> None:
+    """Keeps of recorded candidates what later rounds read, and of a finished search nothing: the files have it."""
     for place in search.candidates.keys() & set(places):
-        search.candidates[place] = _light(search.candidates[place])
+        search.candidates[place] = _tokens_alone(search.candidates[place])
     if search.done:
         search.candidates.clear()
 
 
-def _light(candidate: Candidate) -> Candidate:
-    """What later rounds need of a candidate."""
+def _tokens_alone(candidate: Candidate) -> Candidate:
+    """A candidate without its prompt and log-probabilities."""
     nothing = np.zeros(0, np.float32)
-    completion = dataclasses.replace(
-        candidate.completion,
-        logprobs_model=nothing,
-        logprobs_sampling=nothing,
-        routes_LT=np.zeros((0, 0), np.int8),
-        versions_T=np.zeros(0, np.int32),
-    )
+    completion = _without(candidate.completion, logprobs_model=nothing, logprobs_sampling=nothing)
     request = dataclasses.replace(candidate.request, tokens=(), prefix=0)
     return dataclasses.replace(candidate, request=request, completion=completion, probe=None)
