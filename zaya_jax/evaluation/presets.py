@@ -2,7 +2,8 @@
 
 Sources: the technical report, arXiv 2605.05365 (Table VII: sampling and benchmarks; Table IX: before RL; Tables XII and
 XIII: test-time compute), and the model card Zyphra/ZAYA1-8B where it says something else. All scores are per cent. How
-many tokens a reply may have is disclosed for no benchmark. Our prompts are not the report's, which are not published.
+many tokens a reply may have is disclosed for no benchmark, so no preset sets a budget (`wanted`). Our prompts are not
+the report's, which are not published.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The samples file: what a model answered, one JSON object a line, appended and never rewritten.
+"""The samples file: what a model answered, one JSON object a line, appended one by one or written whole.
 
     {"benchmark", "problem", "index", "method", "seed", "response", "finish_reason", "generated", "answer_tokens",
      "meta"}
