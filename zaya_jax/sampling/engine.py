@@ -86,7 +86,7 @@ class Engine:
         burst: decoding steps between two looks at the answers, at most.
         known_tokens: how many tokens of prompts are remembered, for others that begin alike; by default as many as
             the slots hold.
-        read_limit: tokens of prompts read between two bursts, if any row is decoding; None for all that wait.
+        read_limit: tokens of prompts after which a step reads no more of them; None for all that wait.
         version: of the weights.
 
     Raises:
@@ -249,7 +249,7 @@ class Engine:
             self._enter()
             deltas += self._take_known()
             group = self._alike()
-            if not group or (self._decoding() and self.stats.read_tokens - before >= limit):
+            if not group or self.stats.read_tokens - before >= limit:
                 return deltas
             deltas += self._read(group)
 
