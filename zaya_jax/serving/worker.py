@@ -230,7 +230,11 @@ class Worker:
             self._end(going_down())
         except BaseException as error:
             _log.exception("the engine has failed")
-            self._end(Refusal(500, f"the engine has failed: {type(error).__name__}; see the server's log"))
+            self._end(
+                Refusal(
+                    503, f"the engine has failed: {type(error).__name__}; see the server's log", code="engine_failed"
+                )
+            )
 
     def _take_commands(self) -> bool:
         """Does what has been asked for meanwhile, and waits if there is nothing else to do; False is the end."""
