@@ -85,12 +85,16 @@ class Stream:
             Refusal: there will be no more: the engine has failed, or the server is going down.
         """
         try:
-            got = await asyncio.wait_for(self._queue.get(), timeout)
+            # Not wait_for: in Python 3.11 it loses a cancellation that comes together with a result.
+            async with asyncio.timeout(timeout):
+                got = [await self._queue.get()]
         except TimeoutError:
             return None
-        if isinstance(got, Refusal):
-            raise got
-        return got
+        while not self._queue.empty():  # all at once, so that a client who has fallen behind catches up
+            got.append(self._queue.get_nowait())
+        if isinstance(got[-1], Refusal):
+            raise got[-1]
+        return [delta for deltas in got for delta in deltas]
 
     def close(self) -> None:
         """Cancels what is unfinished."""
