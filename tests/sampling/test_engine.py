@@ -99,6 +99,18 @@ def test_what_follows_is_forgotten_before_what_it_follows():
     assert e.stats.read_tokens - read in (24, 40)  # its last pieces at least
 
 
+def test_a_step_reads_no_more_than_its_limit(alone):
+    e = engine(read_limit=16)
+    long, short = Request("long", prompt(70, 5), max_new_tokens=3), mixed()[1]
+    e.submit(long)
+    assert e.step() == [] and e.stats.read_tokens == 16, "though nobody is being answered"
+    assert e.cancel("long") and not e.busy
+    e.submit(short)
+    answers = {d.id: d.completion for _ in range(60) for d in (e.step() if e.busy else ()) if d.completion}
+    equal(answers["r1"], alone["r1"])
+    equal(engine(read_limit=16).run([long])[0], engine().run([long])[0])
+
+
 def test_new_weights_take_effect_at_once_and_forget_what_was_known():
     model, variables = tiny()
     e = engine(burst=4)

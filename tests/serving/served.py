@@ -84,7 +84,13 @@ def engine_like(service_engine: Engine) -> Engine:
     """An engine of its own with the same model and settings."""
     e = service_engine
     return Engine(
-        e._model, e._variables, slots=e.slots, capacity=e.capacity, tokenizer=e._tokenizer, chunk=e._chunk, burst=e._burst
+        e._model,
+        e._variables,
+        slots=e.slots,
+        capacity=e.capacity,
+        tokenizer=e._tokenizer,
+        chunk=e._chunk,
+        burst=e._burst,
     )
 
 

@@ -38,7 +38,9 @@ def test_completions_are_the_engines(client, service, tokenizer):
     assert said.object == "text_completion" and said.id.startswith("cmpl-")
     assert (choice.text, choice.finish_reason, choice.token_ids) == (own.text, own.finish_reason, own.tokens.tolist())
     assert choice.logprobs.token_logprobs == [float(x) for x in own.logprobs_model.tolist()]
-    assert len(choice.logprobs.tokens) == len(choice.logprobs.text_offset) == 20 and choice.logprobs.top_logprobs is None
+    assert (
+        len(choice.logprobs.tokens) == len(choice.logprobs.text_offset) == 20 and choice.logprobs.top_logprobs is None
+    )
     prompt = len(tokenizer.encode_prompt("Once upon"))
     assert (said.usage.prompt_tokens, said.usage.completion_tokens) == (prompt, 20)
     again = client.completions.create(model="tiny", extra_body=more, **body)
@@ -96,7 +98,9 @@ def test_chat(client, service, tokenizer):
         assert choice.message.role == "assistant" and choice.finish_reason == one.finish_reason
         tokens = choice.logprobs.content + [openai_token for openai_token in choice.logprobs.reasoning_content]
         spelled = {tuple(token["bytes"] if isinstance(token, dict) else token.bytes) for token in tokens}
-        assert spelled <= {(byte,) for byte in range(256)} | {tuple(b) for b in (b"<bos>", b"<eos>", b"<pad>", b"<|im_start|>")}
+        assert spelled <= {(byte,) for byte in range(256)} | {
+            tuple(b) for b in (b"<bos>", b"<eos>", b"<pad>", b"<|im_start|>")
+        }
     assert said.usage.completion_tokens == sum(len(one.tokens) for one in own)
     texts, reasons = {0: ["", ""], 1: ["", ""]}, {}
     for chunk in client.chat.completions.create(model="tiny", stream=True, **body):
@@ -148,7 +152,9 @@ def test_closing_a_stream_frees_its_slot(client, service):
 
 def test_leaving_before_the_answer_frees_the_slot_too(client, service):
     with pytest.raises(openai.APITimeoutError):
-        client.completions.create(model="tiny", prompt="Once", max_tokens=1400, timeout=0.1, extra_body={"ignore_eos": True})
+        client.completions.create(
+            model="tiny", prompt="Once", max_tokens=1400, timeout=0.1, extra_body={"ignore_eos": True}
+        )
     until(lambda: service.worker.held == 0 and not service.worker._engine.busy)
 
 
@@ -186,7 +192,9 @@ def test_tool_calls(scripted):
     choice = ask(scripted, say, tools=TOOLS, tool_choice="auto").choices[0]
     assert (choice.finish_reason, choice.message.content) == ("tool_calls", "Let me see.")
     calls = choice.message.tool_calls
-    assert [(call.function.name, json.loads(call.function.arguments)) for call in calls] == [("weather", dict(CALL.arguments))] * 2
+    assert [(call.function.name, json.loads(call.function.arguments)) for call in calls] == [
+        ("weather", dict(CALL.arguments))
+    ] * 2
     assert calls[0].id != calls[1].id
     found, content, reasons = [], "", []
     for chunk in ask(scripted, say, tools=TOOLS, stream=True):
@@ -212,7 +220,9 @@ def test_what_is_no_call_or_not_wanted_stays_text(scripted, say, more):
 def test_a_call_alone_has_no_content_and_one_cut_off_is_text(scripted):
     assert ask(scripted, write_call(CALL), tools=TOOLS).choices[0].message.content is None
     choice = ask(scripted, write_call(CALL), tools=TOOLS, max_tokens=60).choices[0]
-    assert choice.finish_reason == "length" and choice.message.content == write_call(CALL)[: len(choice.message.content)]
+    assert (
+        choice.finish_reason == "length" and choice.message.content == write_call(CALL)[: len(choice.message.content)]
+    )
 
 
 def test_reasoning_and_answer(scripted):

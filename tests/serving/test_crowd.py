@@ -25,7 +25,13 @@ def body(index):
     drawn = {"seed": index, "temperature": (0, 0.7, 1.0)[index % 3], "return_token_ids": True, "stream": True}
     length = 1200 if index in LEAVES else 4 + 5 * (index % 9)
     wrong = {"top_p": "most"} if index in MALFORMED else {}
-    return what | drawn | wrong | {"max_tokens": length, "ignore_eos": index in LEAVES} | {"stream_options": {"include_usage": True}}
+    return (
+        what
+        | drawn
+        | wrong
+        | {"max_tokens": length, "ignore_eos": index in LEAVES}
+        | {"stream_options": {"include_usage": True}}
+    )
 
 
 def path(index):

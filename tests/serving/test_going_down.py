@@ -25,7 +25,9 @@ def running(checkpoint, *flags):
     command = [sys.executable, "-m", "experiments.serve", f"--checkpoint={checkpoint}", "--port=0", "--dtype=float32"]
     settings = ["--slots=4", "--context=1536", "--chunk=64"]  # the programs that the other tests have compiled
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    process = subprocess.Popen([*command, *settings, *flags], cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [*command, *settings, *flags], cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True
+    )
     try:
         said = ""
         while not (found := re.search(r" at (http://\S+)/v1", said)):
@@ -96,5 +98,9 @@ def test_mistakes_end_in_a_line(checkpoint, tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         code, _, err = run("serve", f"--checkpoint={checkpoint}", f"--port={taken.getsockname()[1]}")
         assert code == 2 and "cannot listen" in err and err.count("\n") == 1
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "uvicorn", None)
+        code, _, err = run("serve", f"--checkpoint={checkpoint}", "--port=0")
+        assert code == 2 and 'no uvicorn; pip install "zaya_jax[serve]"' in err and err.count("\n") == 1
     code, _, err = run("serve", f"--checkpoint={tmp_path / 'none'}", "--port=0")
     assert code == 2 and err.startswith("error: ") and err.count("\n") == 1

@@ -156,7 +156,12 @@ def test_a_full_queue(slow):
 
 def test_a_key(slow):
     with listening(slow) as address, http.Client(base_url=address) as web:
-        for headers in ({}, {"Authorization": "secret"}, {"Authorization": "Bearer wrong"}, {"Authorization": "Basic secret"}):
+        for headers in (
+            {},
+            {"Authorization": "secret"},
+            {"Authorization": "Bearer wrong"},
+            {"Authorization": "Basic secret"},
+        ):
             answer = web.get("/v1/models", headers=headers)
             assert error(answer, 401)["code"] == "invalid_api_key" and "secret" not in answer.text
         assert web.get("/v1/models", headers={"Authorization": "Bearer secret"}).status_code == 200

@@ -98,7 +98,9 @@ values = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
     max_leaves=6,
 ).filter(lambda value: not {"<", ">"} & set(json.dumps(value)))
-texts = st.text(st.sampled_from("ab \n\t<>/=parmfunctioné\r")).filter(lambda text: "</p" not in text and CLOSE not in text)
+texts = st.text(st.sampled_from("ab \n\t<>/=parmfunctioné\r")).filter(
+    lambda text: "</p" not in text and CLOSE not in text
+)
 names = st.from_regex(r"[A-Za-z_][\w.-]{0,20}", fullmatch=True)
 arguments = st.dictionaries(names, texts | values, max_size=4)
 

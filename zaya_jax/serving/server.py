@@ -196,6 +196,7 @@ def _run(service: Any, listener: socket.socket, options: Options) -> None:
         server_header=False,
         timeout_graceful_shutdown=int(options.grace + _LAST_WORDS),
     )
+    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)  # what it says at the start, we say
     server = Server(config)
 
     async def run() -> None:
@@ -227,6 +228,3 @@ def _stop(server: Any, worker: Any, grace: float) -> None:
 
 def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
-
-
-logging.getLogger("uvicorn.error").setLevel(logging.WARNING)

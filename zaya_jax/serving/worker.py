@@ -66,6 +66,7 @@ class Stream:
     def __init__(self, worker: Worker, places: int):
         self.places, self.closed = places, False
         self.unfinished: set[str] = set()
+        self._last_word: Refusal | None = None
         self._worker, self._loop = worker, asyncio.get_running_loop()
         self._queue: asyncio.Queue[list[Delta] | Refusal] = asyncio.Queue()
 
@@ -84,6 +85,8 @@ class Stream:
         Raises:
             Refusal: there will be no more: the engine has failed, or the server is going down.
         """
+        if self._last_word is not None:
+            raise self._last_word
         try:
             # Not wait_for: in Python 3.11 it loses a cancellation that comes together with a result.
             async with asyncio.timeout(timeout):
@@ -92,8 +95,10 @@ class Stream:
             return None
         while not self._queue.empty():  # all at once, so that a client who has fallen behind catches up
             got.append(self._queue.get_nowait())
-        if isinstance(got[-1], Refusal):
-            raise got[-1]
+        if isinstance(got[-1], Refusal):  # nothing comes behind it
+            self._last_word = got.pop()
+        if not got:
+            raise self._last_word
         return [delta for deltas in got for delta in deltas]
 
     def close(self) -> None:
