@@ -4,12 +4,7 @@ import dataclasses
 
 import pytest
 
-for package in ("starlette", "uvicorn", "prometheus_client"):
-    pytest.importorskip(package, reason='needs the extra "serve"')
-
-from tests.serving.served import OPTIONS, listening, write_checkpoint
-from zaya_jax.serving.server import make_service
-from zaya_jax.text.tokenizer import load_tokenizer
+# What needs the extra is imported in the fixtures: a conftest cannot be skipped.
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -20,24 +15,33 @@ def quickly(quick_programs):
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory):
     """The directory of a tiny model."""
+    from tests.serving.served import write_checkpoint
+
     return write_checkpoint(tmp_path_factory.mktemp("served") / "tiny")
 
 
 @pytest.fixture(scope="session")
 def tokenizer(checkpoint):
     """Its tokenizer: byte-level, id 7 + b is byte b."""
+    from zaya_jax.text.tokenizer import load_tokenizer
+
     return load_tokenizer(checkpoint)
 
 
 @pytest.fixture(scope="module")
 def service(checkpoint, quick_programs):
     """The tiny model, being served."""
+    from tests.serving.served import OPTIONS
+    from zaya_jax.serving.server import make_service
+
     return make_service(dataclasses.replace(OPTIONS, checkpoint=str(checkpoint)))
 
 
 @pytest.fixture(scope="module")
 def address(service):
     """Where."""
+    from tests.serving.served import listening
+
     with listening(service) as where:
         yield where
 

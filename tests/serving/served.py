@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from tests.sampling.models import CONFIG, tiny
 from zaya_jax.checkpoint import SpecialTokens, save
@@ -18,6 +19,9 @@ from zaya_jax.serving.asked import Served
 from zaya_jax.serving.server import Options
 from zaya_jax.text.byte_level import BOS_ID, IM_END_ID, PAD_ID, write_tokenizer
 from zaya_jax.text.chat import ChatTemplate
+
+for package in ("starlette", "uvicorn", "prometheus_client"):
+    pytest.importorskip(package, reason='needs the extra "serve"')  # skips the test module that imports this one
 
 LONG = dataclasses.replace(CONFIG, max_position_embeddings=2048)  # the prompts of a search are long
 OPTIONS = Options("", context=1536, slots=4, chunk=64, burst=8, queue=80, dtype="float32", name="tiny")

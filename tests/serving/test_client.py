@@ -96,7 +96,7 @@ def test_chat(client, service, tokenizer):
     assert said.object == "chat.completion"
     for choice, one in zip(said.choices, own):
         assert choice.message.role == "assistant" and choice.finish_reason == one.finish_reason
-        tokens = choice.logprobs.content + [openai_token for openai_token in choice.logprobs.reasoning_content]
+        tokens = choice.logprobs.content + list(choice.logprobs.reasoning_content)
         spelled = {tuple(token["bytes"] if isinstance(token, dict) else token.bytes) for token in tokens}
         assert spelled <= {(byte,) for byte in range(256)} | {
             tuple(b) for b in (b"<bos>", b"<eos>", b"<pad>", b"<|im_start|>")

@@ -14,6 +14,7 @@ import pytest
 from tests.experiments.in_process import run
 from tests.experiments.launching import ROOT
 
+pytest.importorskip("uvicorn", reason='needs the extra "serve"')
 http = pytest.importorskip("httpx2", reason='needs the extra "serve-test"')
 
 TEXT = "/v1/completions"

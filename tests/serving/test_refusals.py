@@ -29,7 +29,8 @@ def error(answer, status):
 
 
 def call(name, arguments="{}"):
-    return [{"role": "assistant", "tool_calls": [{"id": "1", "type": "function", "function": {"name": name, "arguments": arguments}}]}]  # fmt: skip
+    one = {"id": "1", "type": "function", "function": {"name": name, "arguments": arguments}}
+    return [{"role": "assistant", "tool_calls": [one]}]
 
 
 SEARCH = {"n": 4, "c": 2, "t": 1, "beta": 20, "tau": 10, "answer_budget": 10}
@@ -104,13 +105,15 @@ def test_a_wrong_field_is_named(web, path, body, param):
 
 
 def test_too_long_says_so_in_a_code(web):
-    assert error(web.post(TEXT, json={"prompt": "a" * 2000}), 400)["code"] == "context_length_exceeded"
-    assert error(web.post(CHAT, json={"messages": [{"role": "user", "content": "a" * 2000}]}), 400)["code"] == "context_length_exceeded"  # fmt: skip
+    text = "a" * 2000
+    for path, asked in [(TEXT, {"prompt": text}), (CHAT, {"messages": [{"role": "user", "content": text}]})]:
+        assert error(web.post(path, json=asked), 400)["code"] == "context_length_exceeded"
 
 
 def test_what_changes_nothing_is_let_through(web):
     neutral = {"logit_bias": {}, "response_format": {"type": "text"}, "presence_penalty": 0, "n": None, "user": "me",
-               "store": True, "metadata": {"a": "b"}, "parallel_tool_calls": True, "tools": None, "anything": [1]}  # fmt: skip
+               "store": True, "metadata": {"a": "b"}, "parallel_tool_calls": True, "tools": None,
+               "anything": [1]}  # fmt: skip
     assert web.post(CHAT, json=HELLO | neutral | {"max_tokens": 1}).status_code == 200
 
 

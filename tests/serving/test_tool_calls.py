@@ -87,8 +87,11 @@ def test_what_is_no_call_stays_text(block):
     assert "".join(stream.push(text) + stream.flush()) == text
 
 
-@pytest.mark.parametrize("schemas", [[{}], [{"function": 3}], [tool()], [{"function": {"name": "f", "parameters": []}}],
-                                     [tool(k=3)], [tool(k={"type": 3})], [tool(k={"anyOf": [3, {"type": None}]})]])  # fmt: skip
+ODD = [{}, {"function": 3}, tool(), {"function": {"name": "f", "parameters": []}}, tool(k=3), tool(k={"type": 3}),
+       tool(k={"anyOf": [3, {"type": None}]})]  # fmt: skip
+
+
+@pytest.mark.parametrize("schemas", [[one] for one in ODD])
 def test_schemas_of_any_form_do_no_harm(schemas):
     assert read_call("<function=f><parameter=k>1</parameter></function>", schemas).arguments == {"k": "1"}
 
@@ -120,8 +123,11 @@ def test_what_is_written_is_read_again(name, arguments):
 plain = st.text(st.sampled_from("ab \n<z/")).filter(lambda text: OPEN not in text)
 
 
-@given(st.lists(st.tuples(plain, st.builds(ToolCall, names, st.dictionaries(names, texts, max_size=2))), max_size=3), plain,
-       st.lists(st.integers(1, 12), min_size=1, max_size=8))  # fmt: skip
+calls = st.builds(ToolCall, names, st.dictionaries(names, texts, max_size=2))
+lengths = st.lists(st.integers(1, 12), min_size=1, max_size=8)
+
+
+@given(st.lists(st.tuples(plain, calls), max_size=3), plain, lengths)
 def test_however_text_is_cut_the_same_comes_out(pairs, end, cuts):
     text = "".join(before + write_call(call) for before, call in pairs) + end
     stream, parts, place, turn = ToolStream(), [], 0, 0

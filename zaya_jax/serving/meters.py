@@ -38,6 +38,10 @@ class Meters:
             self._answers.labels(outcome)
         self._last = (0, 0)
 
+    def leave_out(self, stats: Any) -> None:
+        """What an engine has read already is nobody's."""
+        self._last = (stats.read_tokens, stats.known_tokens)
+
     def watch(self, slots: Callable, used: Callable, waiting: Callable, up: Callable) -> None:
         """Says where the gauges are read."""
         for name, read in [("slots", slots), ("slots_used", used), ("waiting", waiting), ("engine_up", up)]:

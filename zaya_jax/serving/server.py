@@ -44,7 +44,7 @@ class Options:
         burst: tokens drawn between two looks at who came and who left.
         temperature, top_p: of requests that do not say.
         dtype: what the model is computed in.
-        warm_up: draw a few tokens before listening, so that the first client does not wait for programs to compile.
+        warm_up: answer prompts of several sizes before listening, so that clients do not wait for programs to compile.
     """
 
     checkpoint: str
@@ -99,10 +99,18 @@ def make_service(options: Options, key: str | None = None) -> Any:
         read_limit=options.chunk,
     )
     if options.warm_up:
-        engine.run([Request("warm-up", (tokenizer.bos_id or 0,), max_new_tokens=2)])
+        warm_up(engine, tokenizer.bos_id or 0, options.chunk)
     name = options.name or pathlib.PurePath(options.checkpoint.rstrip("/") or "/").name or "zaya"
     context = min(options.context, model.config.max_position_embeddings)
     return start_service(engine, tokenizer, name, context, options, key)
+
+
+def warm_up(engine: Engine, token: int, chunk: int) -> None:
+    """Compiles the programs that read prompts of every size up to a chunk, those behind a chunk, and decoding."""
+    sizes = [1 << power for power in range(4, chunk.bit_length())]
+    for length in (*sizes, chunk, chunk + 1, 2 * chunk):
+        if length + 2 <= engine.capacity:
+            engine.run([Request("warm-up", (token,) * length, max_new_tokens=2)])
 
 
 def start_service(engine: Any, tokenizer: Any, name: str, context: int, options: Options, key: str | None) -> Any:
@@ -113,6 +121,8 @@ def start_service(engine: Any, tokenizer: Any, name: str, context: int, options:
     from zaya_jax.serving.worker import Worker
 
     meters = Meters()
+    if hasattr(engine, "stats"):
+        meters.leave_out(engine.stats)
     worker = Worker(engine, options.queue, meters)
     served = Served(name, tokenizer, context, worker.places, options.temperature, options.top_p, engine.check)
     worker.start()
