@@ -132,6 +132,18 @@ def test_a_prompt_that_ends_where_another_went_on_is_read_there_again():
     assert e.run([Request("longer", (*long, 9), max_new_tokens=2)])[0].known_tokens == 32
 
 
+def test_a_step_reads_no_more_than_its_limit(alone):
+    e = engine(read_limit=16)
+    long, short = Request("long", prompt(70, 5), max_new_tokens=3), mixed()[1]
+    e.submit(long)
+    assert e.step() == [] and e.stats.read_tokens == 16, "though nobody is being answered"
+    assert e.cancel("long") and not e.busy
+    e.submit(short)
+    answers = {d.id: d.completion for _ in range(60) for d in (e.step() if e.busy else ()) if d.completion}
+    equal(answers["r1"], alone["r1"])
+    equal(engine(read_limit=16).run([long])[0], engine().run([long])[0])
+
+
 def test_new_weights_take_effect_at_once_and_forget_what_was_known():
     model, variables = tiny()
     e = engine(burst=4)

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-import math
 import time
 from collections.abc import Callable, Iterable
 
@@ -91,7 +90,8 @@ class Engine:
         burst: decoding steps between two looks at the answers, at most.
         known_bytes: how much is remembered of prompts, for others that begin alike; by default half as much as the
             slots' cache takes.
-        read_limit: tokens of prompts read between two bursts, if any row is decoding; None for all that wait.
+        read_limit: tokens of prompts after which a step reads no more of them; None for all that wait. If no row is
+            decoding, a step reads one piece at least.
         version: of the weights.
 
     Raises:
@@ -284,16 +284,18 @@ class Engine:
     def _read_prompts(self) -> list[Delta]:
         """Reads what waits to be read, as far as `read_limit` allows; the first tokens of those that are through."""
         before, deltas = self.stats.read_tokens, []
-        limit = math.inf if self._read_limit is None else self._read_limit
         while True:
             self._enter()
             begun = self._take_known()
-            while (group := self._alike()) and not (self._decoding() and self.stats.read_tokens - before >= limit):
+            while (group := self._alike()) and not self._read_enough(self.stats.read_tokens - before):
                 begun += self._read(group)
                 begun += self._take_known()
             deltas += self._first_tokens(begun)
             if not begun or not self._waiting or all(self._rows):
                 return deltas
+
+    def _read_enough(self, count: int) -> bool:
+        return self._read_limit is not None and count >= self._read_limit and bool(count or self._decoding())
 
     def _take_known(self) -> list[tuple[int, decode.Tape]]:
         """Puts what is known of prompts into their rows."""
