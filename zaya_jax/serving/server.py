@@ -36,7 +36,7 @@ class Options:
         name: of the model for its clients; by default the last part of the checkpoint's.
         api_key: a file that holds the key that clients have to show; else the environment's ZAYA_API_KEY.
         slots: answers that are drawn together.
-        context: most tokens of a prompt and its answer. Memory is taken for `slots` times as many, and once more for
+        context: most tokens of a prompt and its answer. Memory is taken for `slots` times as many, and half of that for
             prompts that are remembered.
         queue: answers that may wait for a slot; more are told to come again later.
         grace: seconds that running answers have to end when the server is told to stop.
