@@ -56,7 +56,7 @@ benchmark-cpu: $(INSTALLED_TORCH)  ## speed on this CPU, side by side with trans
 constraints: $(BIN)/pip  ## write constraints.txt anew from the newest versions that resolve
 	$(PYTHON) -m venv --clear .cache/constraints
 	$(call install_torch,.cache/constraints/bin/python)
-	.cache/constraints/bin/python -m pip install -e ".[test,parity,benchmarks,hub,plot,parquet]"
+	.cache/constraints/bin/python -m pip install -e ".[test,parity,benchmarks,hub,plot,parquet,grading,serve,serve-test]"
 	.cache/constraints/bin/python -m pip freeze --exclude-editable > .cache/freeze.txt
 	{ grep '^#' constraints.txt; sed 's/+cpu$$//' .cache/freeze.txt | LC_ALL=C sort -f; } > .cache/constraints.txt
 	mv .cache/constraints.txt constraints.txt
@@ -67,7 +67,7 @@ clean:  ## remove caches and build products; .venv and out stay
 
 # Stamps: nothing is installed again until setup.py or constraints.txt changes.
 $(INSTALLED): setup.py constraints.txt | $(BIN)/pip
-	$(BIN)/python -m pip install -c constraints.txt -e ".[test,plot]"
+	$(BIN)/python -m pip install -c constraints.txt -e ".[test,plot,grading,serve,serve-test]"
 	@touch $@
 
 $(INSTALLED_TORCH): $(INSTALLED)

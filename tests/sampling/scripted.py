@@ -3,8 +3,8 @@
 import numpy as np
 
 from tests.sampling.rules import rules
-from zaya_jax.sampling.answers import thinking_end
 from zaya_jax.sampling.decode import RUNNING, STOP
+from zaya_jax.sampling.reasoning import thinking_end
 from zaya_jax.sampling.request import Completion, Delta
 
 
@@ -13,13 +13,14 @@ class Scripted:
 
     Attributes:
         asked: all requests, in the order in which they came.
+        used: how many slots each step has used.
 
     Args of the constructor:
         wants: from a request to the tokens the model wants to say; enough of them that budgets end the answer.
     """
 
     def __init__(self, wants, slots=4):
-        self.wants, self.slots, self.asked, self._queue = wants, slots, [], []
+        self.wants, self.slots, self.asked, self.used, self._queue = wants, slots, [], [], []
 
     @property
     def waiting(self):
@@ -32,6 +33,7 @@ class Scripted:
 
     def step(self):
         now, self._queue = self._queue[: self.slots], self._queue[self.slots :]
+        self.used.append(len(now))
         return [self._answer(request) for request in now]
 
     def _answer(self, request):

@@ -7,13 +7,21 @@ from hypothesis import strategies as st
 
 from tests.sampling.rules import rules
 from zaya_jax.sampling import decode
-from zaya_jax.sampling.answers import thinking_end
+from zaya_jax.sampling.reasoning import thinking_end
 from zaya_jax.sampling.request import Request, Sampling
 
 START, END, EOS, WORDS, V = 1, 2, 3, (4, 5), 6
 STEPS = 10
 
 budgets = st.one_of(st.none(), st.integers(0, 4))
+
+
+def _sensible(case):
+    """A request for nothing at all is refused."""
+    _, opened, thinking_budget, answer_budget, _, force = case
+    return not (opened and thinking_budget == 0 and (not force or answer_budget == 0))
+
+
 cases = st.tuples(
     st.lists(st.sampled_from([START, END, EOS, *WORDS, *WORDS, *WORDS]), min_size=STEPS, max_size=STEPS),
     st.booleans(),
@@ -21,7 +29,7 @@ cases = st.tuples(
     budgets,
     st.integers(1, STEPS),
     st.booleans(),
-)
+).filter(_sensible)
 
 
 @jax.jit

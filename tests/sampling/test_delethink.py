@@ -60,7 +60,9 @@ def test_an_interrupted_chain_goes_on():
 
 def test_mistakes():
     with pytest.raises(UserError, match="carry: nothing new fits into a chunk; expected less than chunk = 6; found 6"):
-        dataclasses.replace(SMALL, carry=6)
+        dataclasses.replace(SMALL, carry=6, head=0)
+    with pytest.raises(UserError, match=r"head: head and tail overlap; .*; found 7"):
+        dataclasses.replace(SMALL, head=3)
     with pytest.raises(UserError, match="chunks: out of range"):
         dataclasses.replace(SMALL, chunks=0)
     with pytest.raises(UserError, match="problem p: longer than the context; expected at most 8 tokens; found 9"):

@@ -157,6 +157,19 @@ def test_answers_are_carried_of_those_who_finished():
     assert search.population(1)[0].completion.think_forced
 
 
+def test_a_candidate_that_finished_and_said_nothing_is_carried_by_its_tail():
+    (search,), _, _ = run(dataclasses.replace(SMALL, carry="answer", t=1), lambda r: [50, 51, 52, END, EOS, *[7] * 9])
+    assert [c.carried.tolist() for c in search.population(0)] == [[51, 52]] * 3
+
+
+def test_requests_of_others_are_passed_over():
+    model = Scripted(thinks_long, slots=2)
+    for name in ("x/0/0", "y/0/0", "z/0/0"):
+        model.submit(dataclasses.replace(run(dataclasses.replace(SMALL, t=0))[1].asked[0], id=name))
+    search = Search(question(), SMALL, context=200)
+    assert len(list(run_searches(model, [search]))) == 9 and search.done
+
+
 def test_probes_are_looked_at_and_carried_nowhere():
     plain, _, _ = run(SMALL)
     (search,), model, complete = run(dataclasses.replace(SMALL, probe_answers=True))
@@ -218,6 +231,8 @@ def test_problems_do_not_wait_for_each_other():
     questions = [question(name) for name in "abc"]
     alone = [run(SMALL, questions=[q])[0][0] for q in questions]
     searches, model, _ = run(SMALL, questions=questions, slots=2)
+    assert sum(model.used) == 27 and sorted(model.used[: -2 * 3]) == [2] * (len(model.used) - 6)
+    assert model.used.count(1) <= 3, "no slot is empty but in the rounds of the last problem alone"
     for search, other in zip(searches, alone):
         assert {k: c.request for k, c in search.candidates.items()} == {
             k: c.request for k, c in other.candidates.items()

@@ -16,7 +16,18 @@ from typing import Any
 from zaya_jax.report import html
 from zaya_jax.report.axes import short
 from zaya_jax.report.candidates_graph import NONE, chip, color, draw, judged, whole
-from zaya_jax.report.candidates_run import CARRIED, SPENT, Problem, Record, arrange, letter, mean, read_run, spent
+from zaya_jax.report.candidates_run import (
+    CARRIED,
+    SPENT,
+    Problem,
+    Record,
+    arrange,
+    letter,
+    mean,
+    read_run,
+    spent,
+    thinking_cut,
+)
 from zaya_jax.report.candidates_text import find_limit, isolated, readable, shortened, trace
 from zaya_jax.report.html import Html, join, tag
 from zaya_jax.report.progress import duration
@@ -133,7 +144,7 @@ def _share(value: float) -> str:
 def _rounds(run: Sequence[Problem]) -> Html | None:
     if not run:
         return None
-    seconds = {number: row["seconds"] for number, row in spent(run).items()}
+    seconds = {number: row["seconds"] for number, row in spent(run).items() if row["seconds"]}
     rows = [(f"round {number}", *_round(run, number), duration(seconds[number]) if number in seconds else NONE)
             for number in range(len(run[0].rounds))]  # fmt: skip
     head = ["", "candidates", "correct", "agreement", "different answers", "tokens a candidate", "thinking cut",
@@ -153,7 +164,7 @@ def _round(run: Sequence[Problem], number: int) -> Iterator[str]:
     yield _share(sum(tops) / len(there)) if there else NONE
     yield f"{mean([len(set(counted) - {None}) for counted in votes]):.1f}" if votes else NONE
     yield whole(mean([candidate.get("tokens") for candidate in there]))
-    yield _share(mean([bool(candidate.get("think_forced")) for candidate in there]))
+    yield _share(mean([thinking_cut(candidate) for candidate in there]))
     log_p = mean([candidate.get("logprob") for candidate in there])
     yield f"{log_p:.3f}".replace("-", "−") if math.isfinite(log_p) else NONE
 

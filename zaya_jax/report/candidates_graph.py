@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from zaya_jax.report.candidates_run import Problem, Record, answer_of, letter, mean
+from zaya_jax.report.candidates_run import Problem, Record, answer_of, letter, mean, thinking_cut
 from zaya_jax.report.candidates_text import find_tail, isolated, readable, shortened, trace
 from zaya_jax.report.html import Html, join, tag
 
@@ -133,10 +133,9 @@ def _agreement(problem: Problem, number: int, answer: str | None) -> str:
 
 
 def _flags(candidate: Record) -> Iterator[Html]:
-    if candidate.get("think_forced"):
-        hint = "the thinking budget (beta) was used up, and the end of thinking forced"
-        yield tag("em", "thinking cut", title=hint)
-    if candidate.get("finish") == "length":
+    if thinking_cut(candidate):
+        yield tag("em", "thinking cut", title="the thinking budget (beta) was used up before it ended")
+    if candidate.get("finish") == "length" and candidate.get("answer") is not None:
         yield tag("em", "answer cut", title="the answer's budget was used up before it ended")
 
 
@@ -175,11 +174,13 @@ def _facts(problem: Problem, number: int, candidate: Record) -> Iterator[tuple[s
     yield "generated", f"{whole(candidate.get('tokens'))} tokens"
     yield "prompt", f"{whole(candidate.get('prompt_tokens'))} tokens"
     yield "mean log-probability of a token", _logprob(candidate)
-    yield "thinking", "end forced at the budget" if candidate.get("think_forced") else "ended by itself"
-    yield "answer", NONE if finish is None else ends.get(finish, isolated(finish))
+    forced = "end forced at the budget" if candidate.get("think_forced") else "ended at the budget"
+    yield "thinking", forced if thinking_cut(candidate) else "ended by itself"
+    known = finish is not None and candidate.get("answer") is not None
+    yield "answer", ends.get(finish, isolated(finish)) if known else NONE
     probe = candidate.get("probe")
     if probe:
-        yield "answer by the tail alone (probe)", join([_probed(problem, probe), " ", judged(probe.get("correct"))])
+        yield "what it would have answered (probe)", join([_probed(problem, probe), " ", judged(probe.get("correct"))])
 
 
 def _probed(problem: Problem, probe: Record) -> Html:

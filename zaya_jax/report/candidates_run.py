@@ -99,6 +99,12 @@ def answer_of(candidate: Record) -> str | None:
     return str(candidate.get("extracted") or "").strip() or None
 
 
+def thinking_cut(candidate: Record) -> bool:
+    """Whether the budget ended the reasoning: an answer was forced then, or everything ended there."""
+    unfinished = candidate.get("finish") == "length" and candidate.get("answer") is None
+    return bool(candidate.get("think_forced")) or unfinished
+
+
 def letter(rank: int) -> str:
     """The name of an answer on the page: A to Z, AA, AB, ..."""
     return (letter(rank // 26 - 1) if rank >= 26 else "") + chr(ord("A") + rank % 26)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from zaya_jax.sampling.decode import RUNNING, STOP
+from zaya_jax.sampling.reasoning import thinking_end
 from zaya_jax.sampling.request import Completion, Delta, FinishReason, Request
 from zaya_jax.sampling.stopping import AnswerText
 from zaya_jax.text.tokenizer import Tokenizer
@@ -44,7 +43,9 @@ class Answer:
         self._versions += [version] * (step - start)
         new = slice(0, step - start)
         # A column has the routes of the token before its own; that of the very first column is in the prompt.
-        self._routes.append(routes_LN[:, new] if start else routes_LN[:, 1 : new.stop])
+        first = 0 if start else 1
+        if new.stop > first:
+            self._routes.append(routes_LN[:, first : new.stop])
         self.drawn += token_N[new].tolist()
         self._logprobs[0].extend(logprob_model_N[new].tolist())
         self._logprobs[1].extend(logprob_sampling_N[new].tolist())
@@ -97,19 +98,3 @@ class Answer:
             text=self._text.release(final=self.completion is not None) if self._text else "",
             completion=self.completion,
         )
-
-
-def thinking_end(request: Request, tokens: Sequence[int]) -> tuple[int, bool]:
-    """Where the last block of reasoning was closed, -1 if none was, and whether the budget did it."""
-    start_id, end_id = request.think_ids or (-1, -1)
-    thinking, spent, end, forced = request.in_thinking, 0, -1, False
-    for index, token in enumerate(tokens):
-        if token == start_id:
-            thinking = True
-        elif token == end_id:
-            if thinking:
-                end, forced = index, request.force_end and spent == request.thinking_budget
-            thinking = False
-        else:
-            spent += thinking
-    return end, forced

@@ -23,6 +23,7 @@ from zaya_jax.sampling.logits import Controls, controls, logprob, sample
 from zaya_jax.sampling.request import Request
 
 RUNNING, STOP, LENGTH, EMPTY = 0, 1, 2, 3  # a row's `finish_B`; an empty row has no request
+NOBODY = Request("", (), max_new_tokens=1)  # of an empty row
 SMALLEST_BUCKET = 16
 _NO_LIMIT = 2**30
 _STOP_IDS = 8  # columns of stop ids come in multiples of this
@@ -249,10 +250,14 @@ def _like(mask_B: jax.Array, x: jax.Array) -> jax.Array:
     return mask_B.reshape(-1, *[1] * (x.ndim - 1))
 
 
-def fetch(tape: Tape) -> list[np.ndarray]:
+def parts(tape: Tape) -> list[jax.Array]:
     """What `answers.Answer.take` takes a row of."""
-    fields = (tape.token_BN, tape.logprob_model_BN, tape.logprob_sampling_BN, tape.routes_LBN)
-    return [np.asarray(field) for field in fields]
+    return [tape.token_BN, tape.logprob_model_BN, tape.logprob_sampling_BN, tape.routes_LBN]
+
+
+def fetch(tape: Tape) -> list[np.ndarray]:
+    """`parts` on the host."""
+    return jax.device_get(parts(tape))
 
 
 def stop_rows(state: State, stopped_B: jax.Array) -> State:

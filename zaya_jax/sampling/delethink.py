@@ -46,6 +46,10 @@ class Delethink:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise mistake("out of range", where=name, expected=f"an integer of at least {least}", found=repr(value))
+        if self.head + self.carry > self.chunk:
+            expected, fix = f"head + carry at most chunk = {self.chunk}", "or tokens would be there twice"
+            found = self.head + self.carry
+            raise mistake("head and tail overlap", where="head", expected=expected, found=found, fix=fix)
         if self.carry >= self.chunk:
             expected, fix = f"less than chunk = {self.chunk}", "a chunk needs room for new tokens"
             raise mistake("nothing new fits into a chunk", where="carry", expected=expected, found=self.carry, fix=fix)

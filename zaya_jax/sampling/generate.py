@@ -8,7 +8,7 @@ from zaya_jax.errors import mistake
 from zaya_jax.model import Zaya
 from zaya_jax.model.layout import Variables
 from zaya_jax.sampling.memory import Memory, recall
-from zaya_jax.sampling.request import Completion, Delta, Request, check_request
+from zaya_jax.sampling.request import Completion, Delta, Request, check_request, check_text
 from zaya_jax.sampling.run import FIRST_CAPACITY, Run
 from zaya_jax.text.tokenizer import Tokenizer
 
@@ -121,8 +121,7 @@ def _check(model: Zaya, requests: Sequence[Request], tokenizer: Tokenizer | None
         raise mistake("no requests", expected="at least one")
     for request in requests:
         check_request(request, model.config)
-        if request.stop_strings and tokenizer is None:
-            raise mistake("stop strings need a tokenizer", where=f"request {request.id}", fix="give stop_ids instead")
+        check_text(request, tokenizer)
 
 
 def _batches(requests: Sequence[Request], size: int) -> list[list[int]]:

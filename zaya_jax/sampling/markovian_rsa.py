@@ -22,8 +22,8 @@ from typing import Literal
 import numpy as np
 
 from zaya_jax.errors import mistake
+from zaya_jax.sampling.reasoning import reasoning
 from zaya_jax.sampling.request import Completion, Request, Sampling
-from zaya_jax.sampling.tails import make_tails, make_template, reasoning, run_assemble
 from zaya_jax.text.aggregation import Pieces
 
 FINAL = "final"  # the round of the call behind the last one
@@ -37,7 +37,7 @@ class Settings:
         n, c, t: candidates a round, tails a prompt, rounds of aggregation.
         beta: most tokens of reasoning of a candidate.
         tau: most tokens of a tail.
-        answer_budget: most tokens of an answer, behind the reasoning.
+        answer_budget: most tokens of an answer, behind the reasoning. The report's is 40K whatever beta is.
         parents: whose tails a candidate reads: C drawn "uniform"ly without replacement from the round before, or its
             "own" and C - 1 others.
         carry: what is carried: always the "tail", or the "answer" of a candidate that finished its reasoning and else
@@ -57,7 +57,7 @@ class Settings:
     t: int = 2
     beta: int = 16384
     tau: int = 4096
-    answer_budget: int = 8192
+    answer_budget: int = 40960
     parents: Literal["uniform", "own"] = "uniform"
     carry: Literal["tail", "answer"] = "tail"
     probe_answers: bool = False
@@ -173,7 +173,6 @@ class Search:
         self.question, self.settings = question, settings
         self.candidates: dict[tuple[int, int], Candidate] = {}
         self._open: dict[str, tuple[int, int, tuple[int, ...], Request, bool]] = {}
-        self._width = longest_prompt(question, settings)
         check_room(question, settings, context)
 
     @property
@@ -255,12 +254,8 @@ class Search:
     def _prompts(self, round: int, parents: list[tuple[int, ...]]) -> list[tuple[int, ...]]:
         if round == 0:
             return [self.question.pieces.direct] * len(parents)
-        tails = make_tails(
-            [candidate.carried for candidate in self.population(round - 1)], _longest_carried(self.settings)
-        )
-        template = make_template(self.question.pieces.between)
-        tokens_NP, count_N = run_assemble(template, tails, np.array(parents, np.int32), width=self._width)
-        return [tuple(row[:count].tolist()) for row, count in zip(np.asarray(tokens_NP), np.asarray(count_N))]
+        carried = [candidate.carried.tolist() for candidate in self.population(round - 1)]
+        return [self.question.pieces.around([carried[parent] for parent in own]) for own in parents]
 
     def _probe(self, candidate: Candidate) -> list[Request]:
         """The request of an answer behind a candidate that was to have none."""
@@ -287,7 +282,9 @@ class Search:
     def _carried(self, request: Request, completion: Completion) -> np.ndarray:
         if self.settings.carry == "answer" and completion.think_end >= 0:
             answer = completion.tokens[completion.think_end + 1 :]
-            return answer[~np.isin(answer, request.stop_ids)]
+            answer = answer[~np.isin(answer, request.stop_ids)]
+            if len(answer):
+                return answer
         thought = reasoning(request, completion)
         return thought[max(len(thought) - self.settings.tau, 0) :]
 

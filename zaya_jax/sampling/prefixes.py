@@ -12,7 +12,7 @@ import dataclasses
 import jax
 import numpy as np
 
-from zaya_jax.sampling.slots import Piece
+from zaya_jax.sampling.slots import Piece, nbytes
 
 ROOT = 0  # the node before any token
 
@@ -26,59 +26,75 @@ class Node:
     Attributes:
         id: names it to the pieces that follow it.
         piece: what it left in the cache, of one row.
-        logits_1V: the logits behind its last token.
-        routes_LT: the routes of its tokens.
+        logits_1V: the logits behind its last token; None if nothing was to be drawn there.
+        routes_LT: the routes of its tokens, padding behind them.
     """
 
     id: int
     piece: Piece
-    logits_1V: jax.Array
-    routes_LT: np.ndarray
+    logits_1V: jax.Array | None
+    routes_LT: jax.Array
 
 
 class Prefixes:
     """Pieces by what they hold. The least recently used is forgotten first, but never before what follows it.
 
-    Args:
-        limit: tokens to keep at most.
+    Attributes:
+        held: bytes of what is remembered.
+
+    Args of the constructor:
+        limit: bytes to hold at most.
     """
 
     def __init__(self, limit: int):
-        self._limit, self._held, self._last = limit, 0, ROOT
+        self.held, self._limit, self._last = 0, limit, ROOT
         self._nodes: collections.OrderedDict[Key, Node] = collections.OrderedDict()
         self._keys: dict[int, Key] = {}
 
-    def find(self, parent: int, tokens: np.ndarray) -> Node | None:
-        """The piece of these tokens that follows `parent`, if it is known."""
+    def find(self, parent: int, tokens: np.ndarray, last: bool) -> Node | None:
+        """The piece of these tokens that follows `parent`, if it is known; with logits if it is a prompt's `last`."""
         key = _key(parent, tokens)
         self._touch(key)
-        return self._nodes.get(key)
+        node = self._nodes.get(key)
+        return None if node is None or (last and node.logits_1V is None) else node
 
-    def add(self, parent: int, tokens: np.ndarray, piece: Piece, logits_1V, routes_LT: np.ndarray) -> Node:
-        """Keeps a piece. Its node is good to be a parent even when it is forgotten: nothing else gets its id."""
-        self._last += 1
-        key, node = _key(parent, tokens), Node(self._last, piece, logits_1V, routes_LT)
-        if len(tokens) <= self._limit:
+    def add(self, parent: int, tokens: np.ndarray, piece: Piece, logits_1V, routes_LT: jax.Array) -> Node:
+        """Keeps a piece, in the place of one without logits. Its node is good to be a parent even when it is forgotten:
+        nothing else gets its id."""
+        key = _key(parent, tokens)
+        old = self._nodes.pop(key, None)
+        if old is None:
+            self._last += 1
+        else:
+            self._forget(old)
+        node = Node(self._last if old is None else old.id, piece, logits_1V, routes_LT)
+        if _nbytes(node) <= self._limit:
             self._nodes[key], self._keys[node.id] = node, key
-            self._held += len(tokens)
+            self.held += _nbytes(node)
             self._touch(key)
-            while self._held > self._limit:
-                (_, held), forgotten = self._nodes.popitem(last=False)
-                del self._keys[forgotten.id]
-                self._held -= len(held) // tokens.itemsize
+            while self.held > self._limit:
+                self._forget(self._nodes.popitem(last=False)[1])
         return node
 
     def clear(self) -> None:
         """Forgets everything, as new weights ask for."""
         self._nodes.clear()
         self._keys.clear()
-        self._held = 0
+        self.held = 0
+
+    def _forget(self, node: Node) -> None:
+        del self._keys[node.id]
+        self.held -= _nbytes(node)
 
     def _touch(self, key: Key | None) -> None:
         """Marks a piece as just used, and what comes before it as used after it."""
         while key in self._nodes:
             self._nodes.move_to_end(key)
             key = self._keys.get(key[0])
+
+
+def _nbytes(node: Node) -> int:
+    return nbytes((node.piece, node.logits_1V, node.routes_LT))
 
 
 def cuts(length: int, prefix: int, chunk: int) -> list[tuple[int, int]]:

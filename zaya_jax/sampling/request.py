@@ -111,6 +111,9 @@ class Request:
         elif self.thinking_budget is not None or self.answer_budget is not None:
             fix = "give think_ids, the model's ids of <think> and </think>"
             raise mistake("a budget of reasoning needs the marks of reasoning", where=where, fix=fix)
+        if self.thinking_budget == 0 and (not self.force_end or self.answer_budget == 0) and self.in_thinking:
+            fix = "give a budget of reasoning, or force its end and give one of an answer"
+            raise mistake("there is nothing to draw", where=where, found="no budget at all", fix=fix)
 
     @property
     def in_thinking(self) -> bool:
@@ -217,6 +220,12 @@ def check_request(request: Request, config: ModelConfig) -> None:
         expected, found = f"at most {limit} tokens", f"{count} of the prompt + {request.max_new_tokens} new ones"
         fix = f"ask for at most {limit - count} (max_new_tokens), or shorten the prompt"
         raise mistake("the answer would leave the context", where=where, expected=expected, found=found, fix=fix)
+
+
+def check_text(request: Request, tokenizer: object | None) -> None:
+    """Raises a UserError where a request needs a tokenizer and there is none."""
+    if request.stop_strings and tokenizer is None:
+        raise mistake("stop strings need a tokenizer", where=f"request {request.id}", fix="give stop_ids instead")
 
 
 def check_ids(tokens: np.ndarray, vocab_size: int, where: object) -> None:

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from zaya_jax.errors import mistake
 from zaya_jax.model import Zaya
 from zaya_jax.model.layout import Variables
 from zaya_jax.sampling import decode
@@ -76,9 +77,10 @@ def run_rounds(model: Zaya, variables: Variables, question: Question, settings: 
     Carries tails only (`settings.carry`), and neither probes nor makes a final call. The model has marks of reasoning.
 
     Raises:
-        UserError: the longest prompt would leave no room in the model's context.
+        UserError: the settings or the question ask for more than that, or the longest prompt would leave no room in the
+            model's context.
     """
-    assert settings.carry == "tail" and question.think_ids is not None
+    _check(question, settings)
     check_room(question, settings, model.config.max_position_embeddings)
     tails = Tails(np.zeros((1, settings.tau), np.int32), np.zeros(1, np.int32))
     direct, between = make_template([question.pieces.direct]), make_template(question.pieces.between)
@@ -103,3 +105,14 @@ def run_rounds(model: Zaya, variables: Variables, question: Question, settings: 
         )
         tails = rounds[-1].tails
     return rounds
+
+
+def _check(question: Question, settings: Settings) -> None:
+    wrong = {
+        'carry="answer"': settings.carry != "tail",
+        "probe_answers": settings.probe_answers,
+        "final_call": settings.final_call,
+        "a model without marks of reasoning": question.think_ids is None,
+    }
+    if found := [name for name, there in wrong.items() if there]:
+        raise mistake("rounds of fixed shape do not have it", found=found[0], fix="run_searches has")

@@ -55,6 +55,7 @@ def run_searches(
     Problems are begun in their order, the next one as soon as fewer requests wait than there are slots.
 
     Args:
+        engine: best one without other requests: their deltas are lost.
         searches: of problems with different ids.
         known: completions of earlier, interrupted searches, by problem (`Search.begin`). They are not yielded.
     """
@@ -66,11 +67,11 @@ def run_searches(
             engine.submit(request)
 
     while queue or of_request:
-        while queue and engine.waiting < engine.slots:
+        while queue and (not of_request or engine.waiting < engine.slots):
             search = queue.pop(0)
             submit(search, search.begin((known or {}).get(search.question.id)))
         for delta in engine.step() if of_request else ():
-            if delta.completion is not None:
+            if delta.completion is not None and delta.id in of_request:
                 search = of_request.pop(delta.id)
                 complete, requests = search.take(delta.completion)
                 submit(search, requests)

@@ -11,14 +11,13 @@ from zaya_jax.model.layout import Variables
 from zaya_jax.model.programs import one_per_layer
 from zaya_jax.sampling import decode, decode_by_layer
 from zaya_jax.sampling.answers import Answer
-from zaya_jax.sampling.decode import State, bucket
+from zaya_jax.sampling.decode import NOBODY, State, bucket
 from zaya_jax.sampling.memory import Mark, Memory, set_mark
 from zaya_jax.sampling.request import Delta, Request
 from zaya_jax.text.tokenizer import Tokenizer
 
 FIRST_CAPACITY = 4096  # tokens a row; see `next_capacity`
 _LONG_CHUNK = 512
-_NOBODY = Request("", (), max_new_tokens=1)
 
 
 class Run:
@@ -50,7 +49,7 @@ class Run:
         self._whole_model = not one_per_layer(model.config, model.execution)
         self._device = decode if self._whole_model else decode_by_layer
         self._answers = [Answer(index, request, tokenizer) for index, request in enumerate(requests)]
-        self._rows = [*requests, *[_NOBODY] * ((slots or len(requests)) - len(requests))]
+        self._rows = [*requests, *[NOBODY] * ((slots or len(requests)) - len(requests))]
         self._batch = decode.make_batch(self._rows)
         self._room = bucket(max(room, *(len(request.tokens) + request.max_new_tokens for request in requests)))
         self._remember = remember

@@ -13,6 +13,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jax.sharding import NamedSharding, PartitionSpec
 
 from kernels_pallas.bits import as_integers, like
@@ -79,7 +80,8 @@ def read(
     tokens_RC: jax.Array,
     count_R: jax.Array,
     room: int,
-) -> tuple[Cache, Piece, jax.Array, jax.Array]:
+    last: bool,
+) -> tuple[Cache, Piece, jax.Array | None, jax.Array]:
     """Reads the next tokens of R prompts.
 
     Args:
@@ -89,13 +91,16 @@ def read(
         tokens_RC: right-padded tokens.
         count_R: how many of them are real.
         room: a bound of the tokens a row has when these are read; 0 if these are its first.
+        last: whether these are the prompts' last tokens, behind which logits are wanted.
 
     Returns:
-        The cache, what was added to it, the logits [R, V] behind each row's last token, and the routes [L, R, C].
+        The cache, what was added to it, the logits [R, V] behind the prompts or None, and the routes [L, R, C].
     """
     rows = _fresh(model, slot_R.shape[0]) if room == 0 else _take(model, cache, slot_R, room)
     start_R = rows.length_B
-    out = apply(variables, tokens_RC, *_place(tokens_RC, count_R, start_R), cache=rows, logits="last")
+    out = apply(
+        variables, tokens_RC, *_place(tokens_RC, count_R, start_R), cache=rows, logits="last" if last else "none"
+    )
     piece = _cut(model, out.cache, start_R, count_R, tokens_RC.shape[1])
     return run_put(model, cache, slot_R, start_R, piece), piece, out.logits, out.routes_LBT
 
@@ -116,17 +121,37 @@ def put(model: Zaya, cache: Cache, slot_R: jax.Array, start_R: jax.Array, piece:
     return Cache(tuple(_each_layer(model, keep)(*pair) for pair in pairs), length_B)
 
 
-def one_row(model: Zaya, piece: Piece, row: int) -> Piece:
-    """A row of what several have read together."""
+def one_row(model: Zaya, row: int, piece: Piece, logits_RV, routes_LRC) -> tuple[Piece, jax.Array | None, jax.Array]:
+    """What several have read together, of one of them: its piece, its logits [1, V], its routes [L, C]."""
     if piece.count_R.shape[0] == 1:
-        return piece
-    part = (slice(None), slice(row, row + 1)) if model.execution.layout == "stacked" else slice(row, row + 1)
-    return Piece(jax.tree.map(lambda x: x[part], piece.layers), piece.count_R[row : row + 1])
+        return piece, logits_RV, _first_routes(routes_LRC)
+    return _one_row(model, row, piece, logits_RV, routes_LRC)
 
 
-def begin(batch: Batch, state: State, slot_R: jax.Array, logits_RV: jax.Array, routes_LR) -> tuple[State, Tape]:
+@functools.partial(jax.jit, static_argnames="model")
+def _one_row(model: Zaya, row, piece: Piece, logits_RV, routes_LRC):
+    def pick(x, axis):
+        return lax.dynamic_slice_in_dim(x, row, 1, axis)
+
+    axis = 1 if model.execution.layout == "stacked" else 0
+    own = Piece(jax.tree.map(lambda x: pick(x, axis), piece.layers), pick(piece.count_R, 0))
+    return own, jax.tree.map(lambda x: pick(x, 0), logits_RV), pick(routes_LRC, 1)[:, 0]
+
+
+@jax.jit
+def _first_routes(routes_LRC):
+    return routes_LRC[:, 0]
+
+
+def nbytes(tree) -> int:
+    """Bytes of all arrays of a tree."""
+    return sum(leaf.nbytes for leaf in jax.tree.leaves(tree))
+
+
+def begin(batch: Batch, state: State, slot_R: jax.Array, logits_RV: jax.Array) -> tuple[State, Tape]:
     """Draws the first token of R rows whose prompts are read. `state` is without its cache."""
-    first, column = decode.first_token(batch, jnp.ones_like(slot_R), logits_RV, routes_LR)
+    none_LR = jnp.zeros((1, slot_R.shape[0]), jnp.int8)  # the routes of the token before are among the prompt's
+    first, column = decode.first_token(batch, jnp.ones_like(slot_R), logits_RV, none_LR)
     values = {name: getattr(first, name) for name in ("token_B", "step_B", "finish_B", "thinking_B", "spent_B2")}
     placed = {name: getattr(state, name).at[slot_R].set(value, mode="drop") for name, value in values.items()}
     return state.replace(**placed), column
@@ -195,13 +220,13 @@ run_put = jax.jit(put, static_argnames="model", donate_argnames="cache")
 run_begin = jax.jit(begin)
 
 
-@functools.partial(jax.jit, static_argnames=("model", "room"), donate_argnames=("cache",))
-def run_read(model, variables, cache, slot_R, tokens_RC, count_R, room: int):
+@functools.partial(jax.jit, static_argnames=("model", "room", "last"), donate_argnames=("cache",))
+def run_read(model, variables, cache, slot_R, tokens_RC, count_R, room: int, last: bool):
     """`read` as one program. The cache is used up: it is written in place."""
-    return read(model, model.apply, variables, cache, slot_R, tokens_RC, count_R, room)
+    return read(model, model.apply, variables, cache, slot_R, tokens_RC, count_R, room, last)
 
 
-def run_read_by_layer(model, variables, cache, slot_R, tokens_RC, count_R, room: int):
+def run_read_by_layer(model, variables, cache, slot_R, tokens_RC, count_R, room: int, last: bool):
     """`read` for a model whose layers are programs of their own."""
     apply = functools.partial(call, model)
-    return read(model, apply, variables, cache, slot_R, np.asarray(tokens_RC), np.asarray(count_R), room)
+    return read(model, apply, variables, cache, slot_R, np.asarray(tokens_RC), np.asarray(count_R), room, last)

@@ -15,8 +15,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from zaya_jax.sampling.request import Completion, Request
-
 
 @flax.struct.dataclass
 class Tails:
@@ -42,26 +40,6 @@ class Template:
 
     tokens_Y: jax.Array
     count_J: jax.Array
-
-
-def reasoning(request: Request, completion: Completion) -> np.ndarray:
-    """The tokens of a completion that are reasoning, without marks and without what ended it; all for a model that
-    has no marks. int32 [N]."""
-    tokens = completion.tokens
-    ends = np.isin(tokens, request.stop_ids)
-    if request.think_ids is None:
-        return tokens[~ends]
-    starts, closes = (tokens == mark for mark in request.think_ids)
-    return tokens[_inside(starts, closes, request.in_thinking) & ~ends]
-
-
-def _inside(starts_N: np.ndarray, closes_N: np.ndarray, opened: bool) -> np.ndarray:
-    """Which tokens stand inside of a block of reasoning, its marks not among them."""
-    inside = np.zeros(len(starts_N), bool)
-    for index, (start, close) in enumerate(zip(starts_N, closes_N)):
-        opened = (opened or start) and not close
-        inside[index] = opened and not start
-    return inside
 
 
 def make_tails(tails: Sequence[np.ndarray], tau: int) -> Tails:

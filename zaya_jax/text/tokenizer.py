@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import codecs
 import dataclasses
+import functools
 import json
 import os
 import pathlib
@@ -274,6 +275,18 @@ def _checked_text(text: str) -> str:
     return text
 
 
+def token_bytes(tokenizer: Tokenizer, token: int) -> bytes:
+    """Returns the bytes that one token stands for, special ones spelled out: of a character, perhaps a part only."""
+    piece = tokenizer.backend.id_to_token(int(token))
+    if piece is None:
+        return b""
+    if _is_fallback_byte(piece):
+        return bytes([int(piece[3:5], 16)])
+    if _is_byte_level(tokenizer.backend):
+        return _spelled(piece)
+    return tokenizer.decode([token], skip_special=False).encode("utf-8")
+
+
 class StreamDecoder:
     """Decodes a reply while it is being sampled: the pieces joined are `tokenizer.decode` of all its tokens.
 
@@ -319,6 +332,7 @@ class StreamDecoder:
         return text[len(before) :]
 
 
+@functools.lru_cache(maxsize=8)  # the whole decoder is written out to find it
 def _is_byte_level(backend: tokenizers.Tokenizer) -> bool:
     if backend.decoder is None:
         return False
