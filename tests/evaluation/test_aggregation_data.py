@@ -289,6 +289,9 @@ def test_a_killed_run_goes_on(make, tmp_path):
     assert (other / "sft.jsonl").read_bytes() == whole[0]
     with pytest.raises(UserError, match="the directory of another run; found m: 3 -> 2, seed: 0 -> 1"):
         make(**settings | {"m": 2}, seed=1)
+    (tmp_path / "wording.txt").write_text(WORDING.replace("Go.", "Go!"))
+    with pytest.raises(UserError, match=r"another run; found wordings\..*wording.txt: "):
+        make(**settings)
 
 
 def test_mixes_are_read():

@@ -14,8 +14,8 @@ from zaya_jax.evaluation.aggregation_mix import Mix, draw_attempts, plan
 from zaya_jax.evaluation.search_records import CANDIDATES, PROBLEMS, SETTINGS, Row, known, read_rows
 from zaya_jax.evaluation.search_task import digest
 from zaya_jax.sampling.markovian_rsa import Question
+from zaya_jax.sampling.reasoning import reasoning
 from zaya_jax.sampling.request import Completion, Request
-from zaya_jax.sampling.tails import reasoning
 from zaya_jax.text.aggregation import Wording, prompt_text
 from zaya_jax.text.tokenizer import Tokenizer
 
