@@ -35,7 +35,7 @@ def engine_on(sizes: dict) -> None:
     place = build(config, "stacked", slot_sharding(mesh))
     placed = jax.tree.map(lambda x, at: jax.device_put(x, at), variables, place)
     engine = Engine(Zaya(config, dataclasses.replace(plain, mesh=mesh, dispatch=dispatch)), placed, **SETTINGS)
-    cache = engine._state.cache.layers[0].k_BSKH
+    cache = engine._held.cache.layers[0].k_BSKH
     assert len({shard.device for shard in cache.addressable_shards if shard.replica_id == 0}) > 1, "rows are spread"
     for found, want in zip(engine.run(requests), expected):
         np.testing.assert_array_equal(found.tokens, want.tokens)
