@@ -254,6 +254,7 @@ def test_draws_are_even_and_of_their_kind():
     assert {len(set(draw)) for draw in mixed} == {2} and len(set(map(frozenset, mixed))) == 6
 
 
+@pytest.mark.slow
 def test_text_that_is_cut_otherwise(make, roomy):
     """The tiny model says bytes that are no text: its tails are not what their texts are cut into."""
     directory, summary = make(m=2)

@@ -21,10 +21,10 @@ def engine(layout="stacked", **settings):
 
 
 def mixed(count=11):
-    """Prompts of 1 to 70 tokens, answers of 1 to 40, drawn in every way."""
+    """Prompts of 1 to 60 tokens, answers of 1 to 40, drawn in every way."""
     rng = np.random.default_rng(0)
     ways = [Sampling(0.0), Sampling(), Sampling(0.8, top_p=0.7), Sampling(1.2, top_k=40, min_p=0.01)]
-    lengths = rng.integers([1, 1], [70, 40], (count, 2))
+    lengths = rng.integers([1, 1], [60, 40], (count, 2))
     requests = [
         Request(f"r{i}", prompt(int(p), i), seed=i, sampling=ways[i % 4], max_new_tokens=int(n))
         for i, (p, n) in enumerate(lengths)
