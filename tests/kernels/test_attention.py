@@ -114,32 +114,6 @@ def test_same_function_whatever_the_slots_hold(sizes, window, seed):
         assert_same_function(FAST[key], DEFINITION[key], arguments | cached(2, *sizes, seed), cotangents)
 
 
-def long_cache(reach, S=768):
-    """One new query a row against a cache of which the first `reach` slots of each row hold something."""
-    slot = np.broadcast_to(np.arange(S, dtype=np.int32), (len(reach), S))
-    count = np.array(reach, np.int32)[:, None]
-    stored = (slot < count).astype(np.int32)
-    return {"q_index": count - 1, "k_index": slot, "q_segments": (count > 0).astype(np.int32), "k_segments": stored}
-
-
-@pytest.mark.parametrize("window", [None, 300])
-@pytest.mark.parametrize("reach", [(1, 256, 257), (768, 0, 5), (700, 513, 512)])
-def test_one_query_and_a_long_cache(reach, window, x64):
-    """Keys are read in blocks, as far as any row's reach."""
-    arguments, cotangents = example(3, 1, 768, 4, 2, 4)
-    fast, definition = attend("xla", window), attend("reference", window)
-    assert_same_function(fast, definition, arguments | long_cache(reach), cotangents)
-
-
-def test_the_reach_of_other_rows_changes_no_bit():
-    arguments, _ = example(3, 1, 768, 4, 2, 4)
-    arguments = {name: value.astype(np.float32) for name, value in arguments.items()}
-    run = quick_jit(attend("xla"))
-    alone = np.asarray(run(**arguments | long_cache((200, 3, 0))))
-    beside = np.asarray(run(**arguments | long_cache((200, 3, 768))))
-    np.testing.assert_array_equal(alone[:2], beside[:2])
-
-
 @pytest.mark.parametrize("window", [None, 90])
 def test_more_queries_than_a_block(window, x64):
     """Blocks of queries, the last of them not full."""
