@@ -95,21 +95,21 @@ WRONG = {
 
 @pytest.mark.parametrize("name", sorted(RIGHT))
 @pytest.mark.parametrize("form", ["{}", "<think>hmm</think>{}", "hmm</think>\n\n{}"])
-def test_right_and_wrong_answers_of_every_kind(problems, grading, name, form):
+def test_right_and_wrong_answers_of_every_kind(problems, name, form):
     right = verify(problems[name], form.replace("{}", RIGHT[name]))
     assert (right.reward, right.correct, right.format, right.error) == (1.0, True, True, None)
     wrong = verify(problems[name], form.replace("{}", WRONG[name]))
     assert (wrong.reward, wrong.correct, wrong.format) == (0.0, False, True) and wrong.answer
 
 
-def test_right_and_wrong_letters(problems, grading):
+def test_right_and_wrong_letters(problems):
     letter = problems["c"].hidden["answer"]
     assert verify(problems["c"], rf"</think>\boxed{{{letter}}}").correct
     other = "ABCD".replace(letter, "")[0]
     assert not verify(problems["c"], rf"</think>\boxed{{{other}}}").correct
 
 
-def test_the_reasoning_is_not_the_answer(problems, grading):
+def test_the_reasoning_is_not_the_answer(problems):
     assert not verify(problems["i"], r"<think>\boxed{42}</think>\boxed{41}").correct
     assert verify(problems["i"], r"<think>\boxed{41}</think>\boxed{42}").correct
     verdict = verify(problems["i"], r"\boxed{42}<think>no</think>I do not know")
@@ -129,18 +129,18 @@ def test_the_reasoning_is_not_the_answer(problems, grading):
         ("<think>a</think>It is hard to say.", "no answer"),
     ],
 )
-def test_a_response_without_an_answer_is_wrong_and_out_of_form(problems, grading, response, error):
+def test_a_response_without_an_answer_is_wrong_and_out_of_form(problems, response, error):
     verdict = verify(problems["i"], response)
     assert (verdict.reward, verdict.correct, verdict.format) == (0.0, False, False)
     assert (verdict.error, verdict.answer) == (error, None)
 
 
-def test_a_response_may_begin_inside_the_reasoning(problems, grading):
+def test_a_response_may_begin_inside_the_reasoning(problems):
     assert verify(problems["i"], r"it is \boxed{42}", in_thinking=True).error == "unfinished"
     assert verify(problems["i"], r"it is \boxed{42}").correct
 
 
-def test_what_failed_is_said(problems, grading):
+def test_what_failed_is_said(problems):
     assert verify(problems["p"], WRONG["p"]).error == "wrong at test 2 of 2"
     assert verify(problems["n"], "Hello, you").error == ("not followed: no_commas, words")
 

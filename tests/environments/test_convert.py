@@ -7,7 +7,6 @@ import pickle
 import pytest
 
 from tests.environments.rows import packed, write
-from tests.environments.stand_ins import REAL
 from zaya_jax.environments.benchmarks import read_benchmark, verify
 from zaya_jax.environments.convert import convert
 from zaya_jax.errors import UserError
@@ -184,7 +183,6 @@ KWARGS = {
 }  # fmt: skip
 
 
-@pytest.mark.skipif(not REAL, reason="zaya_jax.grading is not there")
 @pytest.mark.parametrize("name", KWARGS)
 def test_an_instruction_of_ifeval_means_what_it_says(tmp_path, name):
     given, right, wrong = KWARGS[name]

@@ -2,7 +2,6 @@
 
 import pytest
 
-from tests.environments.stand_ins import grading  # noqa: F401
 from tests.evaluation.searching import write_roomy
 
 

@@ -14,6 +14,7 @@ from tests.environments.rows import INTEGER, write
 from tests.evaluation.searching import CONTEXT, WORDING, read, write_problems, write_sums
 from tests.experiments.in_process import run
 from tests.experiments.launching import launch
+from tests.sampling.joined import make_tails, run_assemble
 from tests.sampling.models import tokenizer
 from tests.sampling.scripted import Scripted
 from tests.text.checkpoints import CHATML, write_checkpoint
@@ -27,11 +28,11 @@ from zaya_jax.evaluation import aggregation_data, search_run
 from zaya_jax.evaluation.aggregation_data import Making, make_aggregation_data
 from zaya_jax.evaluation.aggregation_mix import KINDS, draw_attempts, kind_of, parse_mix, plan, quotas
 from zaya_jax.evaluation.search_run import Machine
-from zaya_jax.sampling.tails import make_tails, make_template, run_assemble
+from zaya_jax.sampling.tails import make_template
 from zaya_jax.text.aggregation import cut_prompts, load_wording
 from zaya_jax.text.byte_level import IM_END_ID, THINK_END_ID
 
-pytestmark = pytest.mark.usefixtures("quick_programs", "grading")
+pytestmark = pytest.mark.usefixtures("quick_programs")
 
 BETA, TAU = 20, 8
 LONG = "and so on and so on and so on"

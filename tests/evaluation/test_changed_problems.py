@@ -20,7 +20,7 @@ from zaya_jax.evaluation.wanted import Wanted
 from zaya_jax.text.byte_level import IM_END_ID, THINK_END_ID
 
 pytestmark = [
-    pytest.mark.usefixtures("quick_programs", "grading"),
+    pytest.mark.usefixtures("quick_programs"),
     pytest.mark.filterwarnings("ignore:math-verify is not installed"),
 ]
 

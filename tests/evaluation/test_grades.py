@@ -29,7 +29,7 @@ def samples():
 
 
 @pytest.mark.parametrize("workers", [1, 4])
-def test_grades_are_what_verify_says(grading, problems, samples, workers):
+def test_grades_are_what_verify_says(problems, samples, workers):
     by_id = {problem.id: problem for problem in problems}
     grades = grade(problems, samples, workers)
     assert [one.key for one in grades] == [one.key for one in samples]
@@ -40,7 +40,7 @@ def test_grades_are_what_verify_says(grading, problems, samples, workers):
     assert sum(one.correct for one in grades) == len(RIGHT)
 
 
-def test_equivalent_answers_share_a_class_and_no_answer_has_none(grading, problems):
+def test_equivalent_answers_share_a_class_and_no_answer_has_none(problems):
     answers = ["42", "042", "41", None, "+42"]
     responses = [r"</think>\boxed{" + answer + "}" if answer else "<think>" for answer in answers]
     grades = grade(problems, [sample("i", i, response=text) for i, text in enumerate(responses)])
@@ -49,12 +49,12 @@ def test_equivalent_answers_share_a_class_and_no_answer_has_none(grading, proble
     assert [one.correct for one in grades] == [True, True, False, False, True]
 
 
-def test_programs_and_instructions_have_no_vote(grading, problems):
+def test_programs_and_instructions_have_no_vote(problems):
     grades = grade(problems, [sample("n", response=RIGHT["n"]), sample("p", response=RIGHT["p"])])
     assert [(one.correct, one.cluster) for one in grades] == [(True, None), (True, None)]
 
 
-def test_an_answer_given_often_is_judged_once(grading, problems, monkeypatch):
+def test_an_answer_given_often_is_judged_once(problems, monkeypatch):
     judged = []
     monkeypatch.setattr(
         "zaya_jax.evaluation.grades.judge", lambda problem, answer, *_: judged.append(answer) or (1, None)
@@ -63,7 +63,7 @@ def test_an_answer_given_often_is_judged_once(grading, problems, monkeypatch):
     assert len(judged) == 1
 
 
-def test_grades_on_disk(grading, tmp_path, problems, samples):
+def test_grades_on_disk(tmp_path, problems, samples):
     grades = grade(problems, samples)
     path = grades_path(tmp_path / "samples.jsonl")
     assert path == tmp_path / "grades.jsonl"
@@ -75,7 +75,7 @@ def test_grades_on_disk(grading, tmp_path, problems, samples):
     assert grades_path(tmp_path / "single.jsonl") == tmp_path / "single.grades.jsonl"
 
 
-def test_without_math_verify_a_warning_says_what_counts_as_wrong(grading, problems, monkeypatch):
+def test_without_math_verify_a_warning_says_what_counts_as_wrong(problems, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.warns(
         UserWarning, match="math-verify is not installed: what exact rules cannot compare counts as wrong"
@@ -89,7 +89,7 @@ def test_a_sample_of_no_problem(problems):
         grade(problems, [sample("zzz")])
 
 
-def test_a_letter_means_another_option_where_they_were_shuffled_otherwise(grading, problems):
+def test_a_letter_means_another_option_where_they_were_shuffled_otherwise(problems):
     saw = [sample("c", seed, response=r"\boxed{A}", meta={"choices_seed": seed}) for seed in (0, 1)]
     assert len(grade(problems, saw[:1])) == 1
     with pytest.raises(

@@ -17,7 +17,7 @@ from zaya_jax.evaluation.search_run import Machine
 from zaya_jax.evaluation.wanted import Wanted
 from zaya_jax.text.byte_level import IM_END_ID, THINK_END_ID
 
-pytestmark = pytest.mark.usefixtures("quick_programs", "grading")
+pytestmark = pytest.mark.usefixtures("quick_programs")
 
 SMALL = Wanted("markovian_rsa", n=3, c=2, t=2, beta=16, tau=6, answer_budget=12)
 METHODS = [

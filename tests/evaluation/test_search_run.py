@@ -15,7 +15,7 @@ from zaya_jax.evaluation.search_run import Machine
 from zaya_jax.evaluation.wanted import Wanted
 from zaya_jax.report.candidates import candidates_page, read_run
 
-pytestmark = pytest.mark.usefixtures("quick_programs", "grading")
+pytestmark = pytest.mark.usefixtures("quick_programs")
 
 SMALL = Wanted("markovian_rsa", n=3, c=2, t=1, beta=16, tau=6, answer_budget=12)
 FLAGS = ["--n=3", "--c=2", "--t=1", "--beta=16", "--tau=6", "--answer_budget=12", "--dtype=float32", "--slots=4"]

@@ -96,7 +96,7 @@ def test_code_without_isolation_is_graded_anew_only_if_allowed(tmp_path, monkeyp
         made.append(allow_unisolated)
         return object()
 
-    monkeypatch.setattr("zaya_jax.grading.sandbox.Sandbox", sandbox)
+    monkeypatch.setattr("zaya_jax.evaluation.evaluate.Sandbox", sandbox)
     monkeypatch.setattr("zaya_jax.evaluation.grades.judge", lambda problem, answer, *_: (True, None))
     problems = write(tmp_path / "p.jsonl", CODE)
     with SampleWriter(tmp_path / "out/p/samples.jsonl") as writer:

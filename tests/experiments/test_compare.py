@@ -5,7 +5,6 @@ import json
 import pytest
 
 from tests.environments.rows import EVERY, INTEGER, write
-from tests.environments.stand_ins import grading  # noqa: F401
 from tests.evaluation.made import sample
 from tests.experiments.in_process import run
 from zaya_jax.evaluation.grades import read_grades
@@ -26,7 +25,7 @@ def benchmark(tmp_path):
     return write(tmp_path / "numbers.jsonl", INTEGER)
 
 
-def test_grades_scores_compares_and_writes_a_page(tmp_path, benchmark, grading):  # noqa: F811
+def test_grades_scores_compares_and_writes_a_page(tmp_path, benchmark):
     a, b = samples(tmp_path / "a", RIGHT, WRONG, CUT, WRONG), samples(tmp_path / "b", RIGHT, RIGHT, RIGHT, WRONG)
     flags = [f"--samples={a}", f"--samples={b}"]
     output = tmp_path / "page.html"
@@ -41,7 +40,7 @@ def test_grades_scores_compares_and_writes_a_page(tmp_path, benchmark, grading):
     assert marked.startswith("| benchmark | run | score |")
 
 
-def test_samples_that_came_since_are_graded_or_asked_for(tmp_path, benchmark, grading):  # noqa: F811
+def test_samples_that_came_since_are_graded_or_asked_for(tmp_path, benchmark):
     path = samples(tmp_path, RIGHT)
     assert run("compare", f"--samples={path}", f"--benchmark={benchmark}")[0] == 0
     with SampleWriter(path) as writer:
@@ -76,7 +75,7 @@ def test_a_published_file_becomes_ours(tmp_path):
     assert code == 2 and "--since: not a day" in err and len(err.splitlines()) == 1
 
 
-def test_every_kind_at_once(tmp_path, grading):  # noqa: F811
+def test_every_kind_at_once(tmp_path):
     mixed = write(tmp_path / "numbers.jsonl", *EVERY)
     code, out, _ = run("compare", f"--samples={samples(tmp_path, RIGHT)}", f"--benchmark={mixed}")
     assert code == 0 and "100.0" in out

@@ -4,9 +4,10 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.sampling.joined import make_tails, run_assemble
 from zaya_jax.sampling.reasoning import reasoning
 from zaya_jax.sampling.request import Completion, Request
-from zaya_jax.sampling.tails import cut_tails, make_tails, make_template, run_assemble
+from zaya_jax.sampling.tails import cut_tails, make_template
 
 START, END, EOS = 1, 2, 3
 TAU, N, C, WIDTH = 4, 3, 2, 32

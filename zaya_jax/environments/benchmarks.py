@@ -19,6 +19,11 @@ from zaya_jax.environments.prompts import fill, read_template
 from zaya_jax.environments.rows import read_rows
 from zaya_jax.environments.schema import LETTERS, check_row
 from zaya_jax.errors import mistake
+from zaya_jax.grading.code import check_code
+from zaya_jax.grading.equivalence import equivalent
+from zaya_jax.grading.extract import extract
+from zaya_jax.grading.instructions import check
+from zaya_jax.grading.sandbox import Sandbox
 from zaya_jax.text.thinking import THINK_END, split_thinking
 
 UNFINISHED = "unfinished"  # the reasoning was never closed
@@ -70,8 +75,6 @@ def verify(
 
 def find_answer(problem: Problem, response: str, *, in_thinking: bool = False) -> tuple[str | None, str | None]:
     """The answer as it stands in a response, and why there is none. Nothing of it is judged or run."""
-    from zaya_jax.grading.extract import extract
-
     if not response.strip():
         return None, EMPTY
     if not split_thinking(response, in_thinking=in_thinking).closed:
@@ -91,8 +94,6 @@ def judge(problem: Problem, answer: str, sandbox: Any = None, verifier: Any = No
         return _run_tests(answer, hidden["tests"], sandbox)
     if hidden["kind"] == "instructions":
         return _follow(answer, hidden["instructions"])
-    from zaya_jax.grading.equivalence import equivalent
-
     return bool(equivalent(hidden["answer"], answer, hidden["kind"], verifier)), None
 
 
@@ -125,18 +126,12 @@ def _letters(count: int) -> str:
 
 
 def _run_tests(code: str, tests: Sequence[Mapping[str, Any]], sandbox: Any) -> tuple[bool, str | None]:
-    from zaya_jax.grading.code import check_code
-
     if sandbox is None:
-        from zaya_jax.grading.sandbox import Sandbox
-
         sandbox = Sandbox()
     verdict = check_code(code, [dict(test) for test in tests], sandbox)
     return verdict.passed, None if verdict.passed else f"{verdict.status} at test {verdict.count + 1} of {len(tests)}"
 
 
 def _follow(answer: str, instructions: Sequence[Mapping[str, Any]]) -> tuple[bool, str | None]:
-    from zaya_jax.grading.instructions import check
-
     failed = [item["name"] for item in instructions if not check(item["name"], item["arguments"], answer)]
     return not failed, f"not followed: {', '.join(failed)}" if failed else None

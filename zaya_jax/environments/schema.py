@@ -26,6 +26,7 @@ from typing import Any
 
 from zaya_jax.environments.rows import check_keys, text_of
 from zaya_jax.errors import mistake
+from zaya_jax.grading.instructions import CHECKS
 
 VERSION = 1
 KINDS = {
@@ -191,8 +192,6 @@ def _instructions(row: Mapping[str, Any], where: str) -> dict[str, Any]:
 
 def _check_instruction(name: str, arguments: Mapping[str, Any], where: str) -> None:
     """Refuses what no check could be called with, before anything is sampled."""
-    from zaya_jax.grading.instructions import CHECKS
-
     if name not in CHECKS:
         close = difflib.get_close_matches(name, CHECKS, 1)
         fix = f"did you mean {close[0]!r}?" if close else "docs/grading.md has their names"

@@ -16,6 +16,7 @@ from zaya_jax.evaluation.search_records import SAMPLES
 from zaya_jax.evaluation.search_run import Machine, open_machine, search_all
 from zaya_jax.evaluation.search_task import Task, make_questions
 from zaya_jax.evaluation.wanted import Wanted
+from zaya_jax.grading.sandbox import Sandbox
 from zaya_jax.report.candidates import write_candidates
 
 
@@ -107,6 +108,4 @@ def make_sandbox(problems: Sequence[Problem], allow_unisolated: bool) -> Any:
     """Where code will run, made before anything is sampled: that there is none shows at once."""
     if not any(problem.hidden["kind"] == "code" for problem in problems):
         return None
-    from zaya_jax.grading.sandbox import Sandbox
-
     return Sandbox(allow_unisolated=allow_unisolated)

@@ -23,6 +23,8 @@ from zaya_jax.environments.environment import Problem
 from zaya_jax.environments.rows import check_keys, number_of, read_rows, text_of
 from zaya_jax.errors import mistake
 from zaya_jax.evaluation.samples import Key, Sample
+from zaya_jax.grading.equivalence import MathVerifier, cluster
+from zaya_jax.grading.sandbox import Sandbox
 from zaya_jax.sampling.files import write_rows
 
 FILE = "grades.jsonl"
@@ -126,8 +128,6 @@ def read_grades(path: pathlib.Path | str) -> list[Grade]:
 def _sandbox(problems: Iterable[Problem]) -> Any:
     if not any(problem.hidden["kind"] == "code" for problem in problems):
         return None
-    from zaya_jax.grading.sandbox import Sandbox
-
     return Sandbox()
 
 
@@ -138,8 +138,6 @@ def _verifier(problems: Iterable[Problem], workers: int) -> contextlib.AbstractC
     if importlib.util.find_spec("math_verify") is None:
         warnings.warn("math-verify is not installed: what exact rules cannot compare counts as wrong", stacklevel=3)
         return contextlib.nullcontext()
-    from zaya_jax.grading.equivalence import MathVerifier
-
     return MathVerifier(workers, MATH_SECONDS)
 
 
@@ -157,8 +155,6 @@ def _clusters(
             places[sample.problem].append(place)
 
     def classes(name: str) -> list[int]:
-        from zaya_jax.grading.equivalence import cluster
-
         return cluster([answers[place] for place in places[name]], problems[name].hidden["kind"], verifier)
 
     clusters: list[int | None] = [None] * len(samples)

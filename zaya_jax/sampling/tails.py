@@ -6,7 +6,6 @@ cut of the same text into tokens would be another prompt.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 
 import flax.struct
@@ -40,15 +39,6 @@ class Template:
 
     tokens_Y: jax.Array
     count_J: jax.Array
-
-
-def make_tails(tails: Sequence[np.ndarray], tau: int) -> Tails:
-    """The last `tau` tokens of each, as arrays of one shape."""
-    tokens_NX = np.zeros((len(tails), tau), np.int32)
-    kept = [tail[max(len(tail) - tau, 0) :] for tail in tails]
-    for row, tail in zip(tokens_NX, kept, strict=True):
-        row[: len(tail)] = tail
-    return Tails(tokens_NX, np.array([len(tail) for tail in kept], np.int32))
 
 
 def make_template(between: Sequence[Sequence[int]]) -> Template:
@@ -105,6 +95,3 @@ def _interleaved(pieces_MJ: jax.Array, tails_MC: jax.Array) -> jax.Array:
     """Piece, tail, piece, ..., piece: [M, 2 C + 1]."""
     pairs = jnp.stack([pieces_MJ[:, :-1], tails_MC], axis=-1).reshape(tails_MC.shape[0], -1)
     return jnp.concatenate([pairs, pieces_MJ[:, -1:]], axis=1)
-
-
-run_assemble = functools.partial(jax.jit, static_argnames="width")(assemble)

@@ -12,6 +12,8 @@ import anyio.to_thread
 import numpy as np
 
 from zaya_jax.errors import UserError
+from zaya_jax.grading.equivalence import cluster
+from zaya_jax.grading.extract import extract
 from zaya_jax.sampling.markovian_rsa import Candidate, Question, Search, Settings
 from zaya_jax.sampling.request import Delta, Request, Sampling
 from zaya_jax.sampling.rsa_run import bill
@@ -204,9 +206,6 @@ def choose(search: Search, selection: str, kind: str, tokenizer: Tokenizer) -> C
     Equivalent answers are counted together; of several that have the most, that of the first candidate wins. Without
     any answer that can be read, the first candidate is it.
     """
-    from zaya_jax.grading.equivalence import cluster
-    from zaya_jax.grading.extract import extract
-
     if selection == "final":
         return Chosen(search.population(search.rounds - 1)[0])
     last = search.population(search.settings.t)

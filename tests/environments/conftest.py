@@ -1,3 +1,0 @@
-"""Fixtures of the environments' tests."""
-
-from tests.environments.stand_ins import grading  # noqa: F401
