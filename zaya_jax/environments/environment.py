@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from zaya_jax.errors import mistake
@@ -74,6 +74,26 @@ class Verdict:
     format: bool
     error: str | None = None
     answer: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Environment:
+    """A family of problems without end, in plain Python: nothing is drawn but from the seed.
+
+    Attributes:
+        name: unique among the environments of a run; also the first part of its problems' ids.
+        generate: (seed, difficulty) -> the problem, the same on every machine. Difficulties count from 0 up and have no
+            upper bound; a harder one is a harder problem on average.
+        verify: (problem, response) -> the verdict. The response is what follows the reasoning, or all of it where there
+            is none. It may come from anyone: whatever it holds, a verdict comes back.
+        explain: (problem) -> reasoning in steps and the answer, as a model is taught to write them; None if the family
+            has no such texts.
+    """
+
+    name: str
+    generate: Callable[[int, int], Problem]
+    verify: Callable[[Problem, str], Verdict]
+    explain: Callable[[Problem], tuple[str, str]] | None = None
 
 
 def _check_json(problem: Problem) -> None:

@@ -5,8 +5,8 @@ consecutive; a slab of rows, a little longer than they are, is one product. A sl
 their own expert writes them later.
 
 Which slab a row falls into depends on how many other rows chose its expert. So that a row's result does not, to the
-last bit, slabs of every size are multiplied in one and the same form (`matmul_nt`); `matmul`, which has other forms for
-few rows, serves where the number of rows is the program's.
+last bit, slabs of every size are multiplied in one and the same form (`matmul_nt`, on AMX tiles `matmul_few`); `matmul`,
+which has other forms for few rows, serves where the number of rows is the program's.
 """
 
 from __future__ import annotations
@@ -21,12 +21,13 @@ from jax import lax
 
 from kernels_pallas.bits import as_integers, like
 from kernels_pallas.grouped_matmul.slabs import slab_sizes, which_slab
+from zaya_jax.model.cpu import multiplies_tiles
 from zaya_jax.model.execution import Execution
-from zaya_jax.model.layers import matmul, matmul_nn, matmul_nt, matmul_tn
+from zaya_jax.model.layers import matmul, matmul_few, matmul_nn, matmul_nt, matmul_tn
 
 Matrices = tuple[jax.Array, ...]
 
-_FEW = 16  # rows up to which one product a row reads less memory, faster, than one a slab
+_FEW = 16  # rows up to which one product a row is faster than one a slab; on AMX tiles none are
 
 
 def expert_mlp(
@@ -40,7 +41,8 @@ def expert_mlp(
         down: E matrices [D, F].
         group_sizes_E: rows of each expert.
     """
-    run = _row_by_row if x_MD.shape[0] <= _FEW else _slab_by_slab
+    few = 1 if multiplies_tiles(execution) else _FEW
+    run = _row_by_row if x_MD.shape[0] <= few else _slab_by_slab
     y_MD = run(execution, x_MD, gate_up, down, group_sizes_E)
     inside = jnp.arange(x_MD.shape[0])[:, None] < group_sizes_E.sum()
     return jnp.where(inside, y_MD, 0)
@@ -77,6 +79,7 @@ def _products(execution: Execution, x_MD, gate_up: Matrices, down: Matrices, gro
     """The result, and what the backward pass wants of it: the results of `gate_up`, None if not `keep_hidden`."""
     M, D = x_MD.shape
     slabs = slab_sizes(M, len(down))
+    product = matmul_few if multiplies_tiles(execution) else matmul_nt
     x = _pad_rows(x_MD, slabs[-1])
     hidden = jnp.zeros((x.shape[0], gate_up[0].shape[0]), execution.exact_dtype) if keep_hidden else None
     y = jnp.zeros((x.shape[0], D), execution.exact_dtype)
@@ -85,8 +88,8 @@ def _products(execution: Execution, x_MD, gate_up: Matrices, down: Matrices, gro
 
         def slab(start, size, own, wide=wide, narrow=narrow):
             del own
-            h = matmul_nt(execution, _rows(x, start, size), wide)
-            out = matmul_nt(execution, _swiglu(execution, h), narrow)
+            h = product(execution, _rows(x, start, size), wide)
+            out = product(execution, _swiglu(execution, h), narrow)
             return (h if keep_hidden else None, out), None
 
         (hidden, y), _ = _over_slabs(slabs, starts_E[e], group_sizes_E[e], slab, (hidden, y))

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from kernels_pallas.bits import as_integers, like
 from zaya_jax.model import Cache, Zaya, grow_cache, init_cache
 from zaya_jax.model.layout import Variables
 from zaya_jax.sampling.logits import Controls, controls, logprob, sample
@@ -177,6 +178,9 @@ def decode(
 ) -> tuple[State, Tape]:
     """Takes up to `steps` steps (at most `columns`, the tape's width) while `fewest` rows are running."""
     tape = _blank_tape(model, state.token_B.shape[0], columns)
+    cache = state.cache
+    # XLA:CPU writes a cache of bfloat16 as integers, and would copy it whole to them and back at every step.
+    pack, unpack = (as_integers, like) if model.execution.layout == "unstacked" else (lambda x: x, lambda x, _: x)
 
     def unfinished(carry: tuple[State, Tape, jax.Array]) -> jax.Array:
         state, _, step = carry
@@ -184,11 +188,14 @@ def decode(
 
     def advance(carry: tuple[State, Tape, jax.Array]) -> tuple[State, Tape, jax.Array]:
         state, tape, step = carry
+        state = state.replace(cache=jax.tree.map(unpack, state.cache, cache))
         state, column = _step(model, variables, batch, state)
+        state = state.replace(cache=jax.tree.map(pack, state.cache))
         return state, jax.tree.map(lambda x, new: x.at[..., step].set(new), tape, column), step + 1
 
+    state = state.replace(cache=jax.tree.map(pack, cache))
     state, tape, _ = lax.while_loop(unfinished, advance, (state, tape, jnp.int32(0)))
-    return state, tape
+    return state.replace(cache=jax.tree.map(unpack, state.cache, cache)), tape
 
 
 def _step(model: Zaya, variables: Variables, batch: Batch, state: State) -> tuple[State, Tape]:
