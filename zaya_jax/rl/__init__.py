@@ -1,0 +1,1 @@
+"""Reinforcement learning: what is asked, how answers are rewarded, what a policy learns from them."""
