@@ -5,8 +5,8 @@ consecutive; a slab of rows, a little longer than they are, is one product. A sl
 their own expert writes them later.
 
 Which slab a row falls into depends on how many other rows chose its expert. So that a row's result does not, to the
-last bit, slabs of every size are multiplied in one and the same form (`matmul_nt`, on AMX tiles `matmul_few`); `matmul`,
-which has other forms for few rows, serves where the number of rows is the program's.
+last bit, slabs of every size are multiplied in one and the same form (`matmul_nt`, on AMX tiles `matmul_few`).
+`matmul`, which has other forms for few rows, serves where the number of rows is the program's.
 """
 
 from __future__ import annotations

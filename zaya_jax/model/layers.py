@@ -56,7 +56,7 @@ def matmul(execution: Execution, x_MI: jax.Array, weight_OI: jax.Array) -> jax.A
     x, weight = x_MI.astype(execution.compute_dtype), weight_OI.astype(execution.compute_dtype)
     rows, exact = x.shape[0] if x.ndim == 2 else x.size, execution.exact_dtype
     few = execution.layout == "unstacked" and rows <= _FEW_ROWS
-    if few and (multiplies_tiles(execution) or rows > 1 and x.dtype != jnp.bfloat16):
+    if few and (multiplies_tiles(execution) or (rows > 1 and x.dtype != jnp.bfloat16)):
         return matmul_few(execution, x, weight)
     if few and rows == 1 and x.dtype == jnp.bfloat16:
         # Tied to x, the weight is no constant of the decoding loop: XLA would upcast all of those before the loop.
