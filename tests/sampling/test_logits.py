@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.sampling.models import log_softmax
-from zaya_jax.sampling.logits import Controls, controls, filter_logits, noise, sample
+from zaya_jax.sampling.logits import Controls, controls, filter_logits, highest, noise, sample
 from zaya_jax.sampling.request import Request, Sampling
 
 B, V = 4, 23
@@ -170,3 +170,8 @@ def test_parameters_are_no_constants_of_the_program():
     for setting in (Sampling(0.0), Sampling(0.31), Sampling(top_p=0.77), Sampling(top_k=9), Sampling(min_p=0.3)):
         sample_jit(np.zeros((B, V), np.float32), rows([setting] * B), np.zeros(B, np.int32))
     assert sample_jit._cache_size() - before <= 1
+
+
+def test_the_highest_column_is_the_first_of_equals():
+    rows = np.array([[0, 3, 3, 1], [-np.inf, -np.inf, -np.inf, -np.inf], [5, -1, 2, 5], [0, np.nan, 1, 2]], np.float32)
+    assert np.asarray(highest(rows)).tolist() == [1, 0, 0, 3]
