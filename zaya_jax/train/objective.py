@@ -48,8 +48,8 @@ def objective(trainer: Trainer, params: Any, balance: Any, base: Variables | Non
     if trainer.dpo is None:
         total, count, outputs = batch_loss(trainer, read, balance, batch)
         return Objective(total, count, outputs.router_counts_LC, None)
-    nats_BT, outputs = _nats(trainer, read, balance, batch)
-    reference_BT, _ = jax.lax.stop_gradient(_nats(trainer, base["params"], base["balance"], batch))
+    nats_BT, outputs = target_nats(trainer, read, balance, batch)
+    reference_BT, _ = jax.lax.stop_gradient(target_nats(trainer, base["params"], base["balance"], batch))
     mean, told = preference_loss(trainer.dpo, nats_BT, reference_BT, batch)
     sums = told.scaled(told.pairs.astype(mean.dtype))
     return Objective(mean * told.pairs, told.pairs.astype(mean.dtype), outputs.router_counts_LC, sums)
@@ -83,9 +83,17 @@ def batch_loss(trainer: Trainer, params: Any, balance: Any, batch: Batch) -> tup
     return total.sum(), count.sum(), outputs
 
 
-def _nats(trainer: Trainer, params: Any, balance: Any, batch: Batch) -> tuple[jax.Array, Outputs]:
-    """Cross-entropy of every target, [B, T]; of parameters as the model reads them."""
-    outputs = _apply(trainer, params, balance, batch, "none")
+def target_nats(
+    trainer: Trainer, params: Any, balance: Any, batch: Any, routes_LBT: jax.Array | None = None
+) -> tuple[jax.Array, Outputs]:
+    """Minus the log-probability of every target, [B, T], and all that the model returned.
+
+    Args:
+        params: as the model reads them, stacked.
+        batch: has the fields of a `Batch`, but for the mask.
+        routes_LBT: experts to be taken, -1 for the router to decide; None is -1 everywhere.
+    """
+    outputs = _apply(trainer, params, balance, batch, "none", routes_LBT)
 
     def local(rows: Any, table_VD: jax.Array) -> jax.Array:
         hidden_PD, targets_P = (x.reshape(-1, *x.shape[2:]) for x in rows)
@@ -96,9 +104,11 @@ def _nats(trainer: Trainer, params: Any, balance: Any, batch: Batch) -> tuple[ja
     return each_device(trainer.execution.mesh, local, rows, params["embedding"], columns=True), outputs
 
 
-def _apply(trainer: Trainer, params: Any, balance: Any, batch: Batch, logits: str) -> Outputs:
+def _apply(trainer: Trainer, params: Any, balance: Any, batch: Any, logits: str, routes_LBT=None) -> Outputs:
     variables = {"params": params, "balance": balance}
     if trainer.execution.layout == "unstacked":
         variables = unstack(trainer.model, variables)
     model = Zaya(trainer.model, trainer.execution)
-    return model.apply(variables, batch.tokens_BT, batch.positions_BT, batch.segments_BT, logits=logits)
+    return model.apply(
+        variables, batch.tokens_BT, batch.positions_BT, batch.segments_BT, routes=routes_LBT, logits=logits
+    )

@@ -97,8 +97,26 @@ def train_step(
         base: the variables that stand still, if the trainer `needs_base`.
     """
     found, gradients = _gradients(trainer, state, base, batch)
-    norm, counts_LC = optax.tree.norm(gradients), found.router_counts_LC
-    applied = jnp.isfinite(found.total) & jnp.isfinite(norm)
+    state, norm, applied = apply_gradients(
+        trainer, state, gradients, found.total, found.router_counts_LC, learning_rate
+    )
+    balance = balance_metrics(found.router_counts_LC)
+    return state, StepMetrics(found.total, norm, found.router_counts_LC, balance, applied, found.preference)
+
+
+def apply_gradients(
+    trainer: Trainer, state: TrainState, gradients: Any, loss: jax.Array, counts_LC: jax.Array, learning_rate: jax.Array
+) -> tuple[TrainState, jax.Array, jax.Array]:
+    """The state after an update, the gradient's norm before clipping, and whether both it and the loss were finite.
+
+    If they were not, only the number of the step has changed.
+
+    Args:
+        gradients: of the state's parameters.
+        counts_LC: tokens that took each class of the routers, for their biases.
+    """
+    norm = optax.tree.norm(gradients)
+    applied = jnp.isfinite(loss) & jnp.isfinite(norm)
     update, balance = _optimizers(trainer)
     updates, optimizer_state = update.update(gradients, state.optimizer, state.params)
     updates = jax.tree.map(lambda u: u * learning_rate, updates)
@@ -112,8 +130,7 @@ def train_step(
         state.step,
     )
     kept = jax.tree.map(lambda new, old: jnp.where(applied, new, old), new, state)
-    metrics = StepMetrics(found.total, norm, counts_LC, balance_metrics(counts_LC), applied, found.preference)
-    return kept.replace(step=state.step + 1), metrics
+    return kept.replace(step=state.step + 1), norm, applied
 
 
 @functools.partial(jax.jit, static_argnums=0)
