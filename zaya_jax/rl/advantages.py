@@ -74,7 +74,8 @@ def grpo(rewards_G: Any, eps: float = 1e-6) -> np.ndarray:
         UserError: a reward is not finite, or there is no group axis.
     """
     rewards_G = _finite(rewards_G)
-    return _centred(rewards_G) / (rewards_G.std(axis=-1, keepdims=True) + eps + _same(rewards_G))
+    std = np.where(_same(rewards_G), 1, rewards_G.std(axis=-1, keepdims=True))  # 0 / 0 with an eps of 0
+    return _centred(rewards_G) / (std + eps)
 
 
 def dr_grpo(rewards_G: Any) -> np.ndarray:
@@ -89,9 +90,11 @@ def dr_grpo(rewards_G: Any) -> np.ndarray:
 def max_rl(rewards_G: Any, bonus_G: Any = None, baseline: Literal["shaped", "task"] = "shaped") -> np.ndarray:
     """(r + bonus - baseline) / mean(r), [..., G]; 0 where mean(r) is 0, bonus or not.
 
-    Without a bonus the gradient is the mean of the score functions of the right answers less that of all, an unbiased
-    estimate for an order-G truncation of the log-likelihood (arXiv 2602.02710). That holds for accuracies, and only
-    they are taken: a bonus that is mixed into them would change the denominator too (report, 3.3).
+    Without a bonus, sum_i A_i * grad log pi(y_i) / G is the mean score function of the right answers less that of all
+    answers. Its expectation is the gradient of a truncated log-likelihood, sum_{k=1..K} -(1 - p)^k / k with p the
+    chance of a right answer: K = G in the paper, which keeps the second mean in groups without a right answer too, and
+    K = G - 1 with the 0 there that implementations (and dynamic sampling) have. That holds for accuracies, and only
+    they are taken: a bonus mixed into them would change the denominator too, which it must not (report, 3.3).
 
     Args:
         rewards_G: accuracies, each 0 or 1.
