@@ -22,8 +22,8 @@ class LearnerBatch(NamedTuple):
         positions_BT: of each token in its rollout, int32.
         segments_BT: which rollout of its row a token belongs to, from 1; 0 is padding; int32.
         mask_BT: float32, 1 where the target was drawn by the policy.
-        mu_BT: float32, the log-probability that the target was drawn with.
-        advantages_BT: float32, the rollout's.
+        mu_BT: of the engine's exact type, the log-probability that the target was drawn with.
+        advantages_BT: of that type too, the rollout's.
         versions_BT: int32, of the weights that drew the target; -1 where none was drawn.
         routes_LBT: int8, the experts that the engine took for each token; -1 for its own router to decide.
     """
@@ -71,7 +71,7 @@ def learner_batches(
 
 def _batch(bins, rollouts, advantages, rows: int, length: int, replay: bool) -> LearnerBatch:
     layers, dtype = rollouts[0].routes_LT.shape[0], rollouts[0].routes_LT.dtype
-    batch = _blank(rows, length, layers, dtype)
+    batch = _blank(rows, length, layers, dtype, rollouts[0].mu.dtype)
     for row, indices in enumerate(bins):
         start = 0
         for segment, index in enumerate(indices, 1):
@@ -84,13 +84,15 @@ def _batch(bins, rollouts, advantages, rows: int, length: int, replay: bool) -> 
     return batch
 
 
-def _blank(rows: int, length: int, layers: int, dtype: np.dtype) -> LearnerBatch:
+def _blank(rows: int, length: int, layers: int, dtype: np.dtype, exact: np.dtype) -> LearnerBatch:
     def zeros(kind):
         return np.zeros((rows, length), kind)
 
     return LearnerBatch(
         *(zeros(np.int32) for _ in range(4)),
-        *(zeros(np.float32) for _ in range(3)),
+        zeros(np.float32),
+        zeros(exact),
+        zeros(exact),
         np.full((rows, length), -1, np.int32),
         np.full((layers, rows, length), LIVE, dtype),
     )

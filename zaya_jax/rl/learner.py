@@ -42,8 +42,8 @@ class Learner:
     """
 
     trainer: Trainer
-    loss: DppoConfig | ClipConfig = DppoConfig()
-    aggregation: AggregationConfig = AggregationConfig()
+    loss: DppoConfig | ClipConfig = dataclasses.field(default_factory=DppoConfig)
+    aggregation: AggregationConfig = dataclasses.field(default_factory=AggregationConfig)
 
     def __post_init__(self):
         if self.trainer.lora is not None or self.trainer.dpo is not None:

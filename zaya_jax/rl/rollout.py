@@ -19,7 +19,7 @@ class Rollout:
     Attributes:
         prompt: int32 [P].
         tokens: int32 [N].
-        mu: float32 [N], each token's log-probability under the distribution it was drawn from.
+        mu: [N] of the model's exact type, each token's log-probability under the distribution it was drawn from.
         drawn: bool [N]; False for a token that was forced, from which nothing is learnt.
         routes_LT: int8 [L, P + N - 1], the experts that the engine took for every token that was read.
         versions: int32 [N], of the weights that drew each token.
@@ -62,7 +62,7 @@ def rollout(prompt: np.ndarray, completion: Completion) -> Rollout:
     return Rollout(
         prompt=np.asarray(prompt, np.int32),
         tokens=np.asarray(completion.tokens, np.int32),
-        mu=np.asarray(completion.logprobs_sampling, np.float32),
+        mu=np.asarray(completion.logprobs_sampling),
         drawn=drawn,
         routes_LT=np.asarray(completion.routes_LT),
         versions=np.asarray(completion.versions_T, np.int32),

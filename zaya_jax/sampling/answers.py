@@ -29,6 +29,7 @@ class Answer:
         self._text = AnswerText(tokenizer, request.stop_strings) if tokenizer else None
         self._routes: list[np.ndarray] = []
         self._logprobs: tuple[list[float], list[float]] = ([], [])
+        self._exact = np.dtype(np.float32)  # their type
         self._versions: list[int] = []
 
     def take_prompt(self, routes: list[np.ndarray]) -> None:
@@ -47,6 +48,7 @@ class Answer:
         if new.stop > first:
             self._routes.append(routes_LN[:, first : new.stop])
         self.drawn += token_N[new].tolist()
+        self._exact = logprob_model_N.dtype
         self._logprobs[0].extend(logprob_model_N[new].tolist())
         self._logprobs[1].extend(logprob_sampling_N[new].tolist())
         cut = self._read(start, finish)
@@ -70,7 +72,7 @@ class Answer:
         return len(self.drawn) if finish != RUNNING and self._text.flush() else None
 
     def _complete(self, end: int, reason: FinishReason) -> Completion:
-        model, sampling = (np.array(values[:end], np.float32) for values in self._logprobs)
+        model, sampling = (np.array(values[:end], self._exact) for values in self._logprobs)
         think_end, think_forced = thinking_end(self.request, self.drawn[:end])
         return Completion(
             id=self.request.id,
@@ -88,7 +90,7 @@ class Answer:
 
     def _delta(self, start: int) -> Delta:
         end = len(self.completion.tokens) if self.completion else len(self.drawn)
-        model, sampling = (np.array(values[start:end], np.float32) for values in self._logprobs)
+        model, sampling = (np.array(values[start:end], self._exact) for values in self._logprobs)
         return Delta(
             id=self.request.id,
             index=self.index,

@@ -20,7 +20,7 @@ from jax import lax
 from kernels_pallas.bits import as_integers, like
 from zaya_jax.model import Cache, Zaya, grow_cache, init_cache
 from zaya_jax.model.layout import Variables
-from zaya_jax.sampling.logits import Controls, controls, logprob, sample
+from zaya_jax.sampling.logits import Controls, controls, exact, logprob, sample
 from zaya_jax.sampling.request import Request
 
 RUNNING, STOP, LENGTH, EMPTY = 0, 1, 2, 3  # a row's `finish_B`; an empty row has no request
@@ -80,7 +80,7 @@ class Tape:
 
     Attributes:
         token_BN: int32, the token drawn.
-        logprob_model_BN, logprob_sampling_BN: float32, its log-probabilities (`logits.Sampled`).
+        logprob_model_BN, logprob_sampling_BN: of the exact type, its log-probabilities (`logits.Sampled`).
         routes_LBN: int8, the routes of the token read in that step, which is the one drawn a step earlier.
     """
 
@@ -219,9 +219,7 @@ def draw(batch: Batch, state: State, logits_BV: jax.Array, routes_LB: jax.Array)
     drawn = sample(logits_BV, batch.controls, state.step_B)
     forced_B = state.thinking_B & (state.spent_B2[:, 0] >= batch.budget_B2[:, 0]) & batch.force_B
     token_B = jnp.where(forced_B, batch.think_B2[:, 1], drawn.token_B)
-    model_B = lax.cond(
-        forced_B.any(), lambda: logprob(logits_BV.astype(jnp.float32), token_B), lambda: drawn.logprob_model_B
-    )
+    model_B = lax.cond(forced_B.any(), lambda: logprob(exact(logits_BV), token_B), lambda: drawn.logprob_model_B)
     running_B = state.finish_B == RUNNING
     new = _after(batch, state, token_B)
     state = state.replace(
@@ -275,7 +273,7 @@ def stop_rows(state: State, stopped_B: jax.Array) -> State:
 def _blank_tape(model: Zaya, rows: int, columns: int) -> Tape:
     config = model.config
     routes_dtype = jnp.int8 if config.num_experts < 127 else jnp.int16
-    logprob_BN = jnp.zeros((rows, columns), jnp.float32)
+    logprob_BN = jnp.zeros((rows, columns), model.execution.exact_dtype)
     routes_LBN = jnp.full((config.num_layers, rows, columns), -1, routes_dtype)
     return Tape(jnp.zeros((rows, columns), jnp.int32), logprob_BN, logprob_BN, routes_LBN)
 

@@ -133,6 +133,11 @@ class Engine:
         self._stopped_B = np.zeros(self.slots, bool)
 
     @property
+    def model(self) -> Zaya:
+        """Whose answers these are."""
+        return self._model
+
+    @property
     def busy(self) -> bool:
         """Whether any request is unfinished."""
         return bool(self._waiting) or any(self._rows)

@@ -54,8 +54,8 @@ class Sampled:
 
     Attributes:
         token_B: int32.
-        logprob_model_B: float32, under the softmax of the logits as the model gave them.
-        logprob_sampling_B: float32, under the distribution drawn from; 0 for a greedy row.
+        logprob_model_B: under the softmax of the logits as the model gave them; float32, or float64 for such logits.
+        logprob_sampling_B: under the distribution drawn from; 0 for a greedy row.
     """
 
     token_B: jax.Array
@@ -82,12 +82,12 @@ def sample(logits_BV: jax.Array, c: Controls, step_B: jax.Array) -> Sampled:
     """Draws a token a row.
 
     Args:
-        logits_BV: the model's, of any float type; computed with in float32.
+        logits_BV: the model's, of any float type; computed with in float32, or float64 if they are of that type.
         c: the rows' parameters.
         step_B: how many tokens each row's request has drawn before: the noise is that of (seed, step), so a row's
             token depends neither on its neighbours nor on its place in the batch.
     """
-    logits_BV = logits_BV.astype(jnp.float32)
+    logits_BV = exact(logits_BV)
     greedy_B = c.temperature_B == 0
     best_B = highest(logits_BV)
 
@@ -95,10 +95,15 @@ def sample(logits_BV: jax.Array, c: Controls, step_B: jax.Array) -> Sampled:
         scaled_BV = filter_logits(logits_BV, c)
         drawn_B = highest(scaled_BV + noise(c.seed_B, step_B, scaled_BV.shape[-1]))
         logprob_B = logprob(scaled_BV, drawn_B)
-        return jnp.where(greedy_B, best_B, drawn_B), jnp.where(greedy_B, 0, logprob_B)
+        return jnp.where(greedy_B, best_B, drawn_B), jnp.where(greedy_B, 0, logprob_B).astype(logits_BV.dtype)
 
-    token_B, sampling_B = lax.cond(greedy_B.all(), lambda: (best_B, jnp.zeros(best_B.shape, jnp.float32)), draw)
+    token_B, sampling_B = lax.cond(greedy_B.all(), lambda: (best_B, jnp.zeros(best_B.shape, logits_BV.dtype)), draw)
     return Sampled(token_B, logprob(logits_BV, token_B), sampling_B)
+
+
+def exact(logits_BV: jax.Array) -> jax.Array:
+    """Logits of at least 32 bits."""
+    return logits_BV.astype(jnp.promote_types(logits_BV.dtype, jnp.float32))
 
 
 def highest(x_BV: jax.Array) -> jax.Array:
@@ -132,18 +137,21 @@ def noise(seed_B: jax.Array, step_B: jax.Array, vocab_size: int) -> jax.Array:
 
 
 def filter_logits(logits_BV: jax.Array, c: Controls) -> jax.Array:
-    """Temperature and filters: logits of the distribution drawn from, float32 [B, V], -inf for what is filtered out.
+    """Temperature and filters: logits of the distribution drawn from, [B, V], -inf for what is filtered out.
 
-    Each row's largest logit becomes 0. Greedy rows are treated as if their temperature were 1.
+    The thresholds are those of the logits in float32. Each row's largest logit becomes 0. Greedy rows are treated as if
+    their temperature were 1.
     """
     temperature_B = jnp.where(c.temperature_B == 0, 1, c.temperature_B)
     highest_B1 = logits_BV.max(axis=-1, keepdims=True)
-    scaled_BV = (logits_BV - highest_B1) / temperature_B[:, None]
+    exact_BV = (logits_BV - highest_B1) / temperature_B[:, None]
+    scaled_BV = exact_BV.astype(jnp.float32)
     # A filter that no row uses costs nothing; one that a row does not use leaves that row as it is.
     top_k_B, top_p_B = c.top_k_B > 0, c.top_p_B < 1
     scaled_BV = lax.cond(top_k_B.any(), lambda x: _top_k(x, jnp.where(top_k_B, c.top_k_B, _ALL)), _as_is, scaled_BV)
     scaled_BV = lax.cond(top_p_B.any(), lambda x: _top_p(x, jnp.where(top_p_B, c.top_p_B, _ALL)), _as_is, scaled_BV)
-    return jnp.where(scaled_BV >= jnp.log(c.min_p_B)[:, None], scaled_BV, -jnp.inf)
+    kept_BV = (scaled_BV >= jnp.log(c.min_p_B)[:, None]) & ~jnp.isneginf(scaled_BV)
+    return jnp.where(kept_BV, exact_BV, -jnp.inf)
 
 
 _ALL = 2**30  # a limit that no sum of weights reaches

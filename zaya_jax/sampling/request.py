@@ -129,8 +129,8 @@ class Completion:
     Attributes:
         id: the request's.
         tokens: int32 [N], the sampled ids; a stop id that ended the answer is the last one.
-        logprobs_model: float32 [N], log-probability under the model itself: temperature 1, no filter.
-        logprobs_sampling: float32 [N], under the distribution drawn from, after temperature and filters; 0 if greedy.
+        logprobs_model: [N] of the exact type, log-probability under the model itself: temperature 1, no filter.
+        logprobs_sampling: [N], under the distribution drawn from, after temperature and filters; 0 if greedy.
         routes_LT: int8 [L, P + N - 1], the class that each token the model has read took in each layer, the prompt's
             included. The last sampled token was never read: of `tokens` shifted by one, these are the inputs' routes.
         finish_reason: "stop" (an id, a string, or `</think>` where nothing is to follow it) or "length".

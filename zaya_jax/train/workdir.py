@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import pathlib
+from collections.abc import Callable
+from typing import Any
 
 from zaya_jax.errors import mistake
 from zaya_jax.train.config import RunConfig, conflicts
@@ -13,11 +15,16 @@ from zaya_jax.train.settings import from_dict, to_json
 CONFIG, METRICS, EXAMPLES = "config.json", "metrics.jsonl", "examples.jsonl"
 CHECKPOINTS, MODEL, PROFILE = "checkpoints", "model", "profile"
 
+Differing = Callable[[dict[str, Any], dict[str, Any]], dict[str, tuple[Any, Any]]]
 
-def claim(workdir: pathlib.Path, config: RunConfig) -> None:
+
+def claim(workdir: pathlib.Path, config: Any, differing: Differing = conflicts) -> None:
     """Makes the directory of a run, or finds that it is of this run. Its configuration is in config.json.
 
-    What changes nothing that is computed (`config.OPERATIONAL`) may differ from the last time.
+    Args:
+        workdir: the directory.
+        config: the run's, a dataclass.
+        differing: (old, new) -> what makes one another run's; what changes nothing that is computed may differ.
 
     Raises:
         UserError: it belongs to a run of another configuration (every difference is shown), or cannot be used.
@@ -27,7 +34,7 @@ def claim(workdir: pathlib.Path, config: RunConfig) -> None:
     try:
         workdir.mkdir(parents=True, exist_ok=True)
         if path.exists():
-            _check(workdir, json.loads(path.read_text(encoding="utf-8")), new)
+            _check(workdir, differing(json.loads(path.read_text(encoding="utf-8")), new))
         elif any(not file.name.startswith(".") for file in workdir.iterdir()):
             expected = "a new directory, or one of this run"
             raise mistake("holds other files", where=workdir, expected=expected, fix="choose another --workdir")
@@ -51,8 +58,7 @@ def read_config(workdir: pathlib.Path) -> RunConfig:
         raise mistake("is not JSON", where=path, found=error.msg) from None
 
 
-def _check(workdir: pathlib.Path, old: dict, new: dict) -> None:
-    found = conflicts(old, new)
+def _check(workdir: pathlib.Path, found: dict[str, tuple[Any, Any]]) -> None:
     if found:
         shown = ", ".join(f"{key}: {_short(a)} -> {_short(b)}" for key, (a, b) in found.items())
         fix = "choose another --workdir, or the configuration that it was made with"

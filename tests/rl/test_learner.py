@@ -1,0 +1,185 @@
+"""The learner against the engine and against definitions: replayed routes, packed rows, one update by many batches."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests.rl.rollouts import CONFIG, recorded, trainer, variables
+from zaya_jax.errors import UserError
+from zaya_jax.model import Zaya
+from zaya_jax.model import router as routers
+from zaya_jax.rl.aggregation import AggregationConfig
+from zaya_jax.rl.batch import learner_batches
+from zaya_jax.rl.learner import Learner, accumulate, divisor, learn, log_probabilities, nothing_yet
+from zaya_jax.rl.losses import ClipConfig
+from zaya_jax.rl.parity import compare
+from zaya_jax.train.lora import LoraConfig
+from zaya_jax.train.step import start_from
+
+ADVANTAGES = (1.0, -0.5, 0.25, -1.0, 2.0, 0.5)
+LENGTH, ROWS = 40, 2
+
+
+@pytest.fixture
+def learner(x64):
+    return Learner(trainer())
+
+
+@pytest.fixture
+def state(learner):
+    return start_from(learner.trainer, variables(), jax.random.key(0))
+
+
+def batches(dtype="float64", length=LENGTH, rows=ROWS, **options):
+    return learner_batches(recorded(dtype), ADVANTAGES, rows, length, **options)
+
+
+def parity(learner, state, found, replay=True):
+    """Of all batches."""
+    engine, policy, mask, mine, theirs = [], [], [], [], []
+    for batch in found:
+        asked = batch if replay else batch._replace(routes_LBT=np.full_like(batch.routes_LBT, -1))
+        logp, routes = log_probabilities(learner, state, asked)
+        for kept, new in zip(
+            (engine, policy, mask, mine, theirs), (batch.mu_BT, logp, batch.mask_BT, batch.routes_LBT, routes)
+        ):
+            kept.append(np.asarray(new))
+    join = functools.partial(np.concatenate)
+    return compare(join(engine), join(policy), join(mask), join(mine, axis=1), join(theirs, axis=1))
+
+
+def test_a_batch_says_of_every_token_what_was_recorded():
+    (batch,) = batches(length=64, rows=3)
+    row, counted = batch.segments_BT, 0
+    for b in range(batch.rows):
+        for segment in range(1, row[b].max() + 1):
+            (here,) = np.nonzero(row[b] == segment)
+            tokens = np.append(batch.tokens_BT[b, here], batch.targets_BT[b, here[-1]])
+            matches = [one for one in recorded() if np.array_equal(np.concatenate([one.prompt, one.tokens]), tokens)]
+            assert matches, "every segment is a rollout"
+            one, answer = matches[0], here[len(matches[0].prompt) - 1 :]
+            np.testing.assert_array_equal(batch.mu_BT[b, answer], one.mu)
+            np.testing.assert_array_equal(batch.routes_LBT[:, b, here], one.routes_LT)
+            np.testing.assert_array_equal(batch.positions_BT[b, here], np.arange(len(here)))
+            assert batch.mask_BT[b, here].sum() == len(one.tokens) == batch.mask_BT[b, answer].sum()
+            counted += 1
+    assert counted == len(recorded()) and (batch.mask_BT[row == 0] == 0).all()
+
+
+def test_replayed_routes_give_the_engines_probabilities(learner, state):
+    found = parity(learner, state, batches())
+    assert found.tokens == sum(len(one.tokens) for one in recorded())
+    assert found.max_delta <= 1e-8 and found.kl <= 1e-15 and found.route_flips == 0
+
+
+def test_bfloat16_is_within_the_reports_target():
+    own = Learner(trainer("bfloat16"))
+    state = start_from(own.trainer, variables("bfloat16"), jax.random.key(0))
+    found = parity(own, state, batches("bfloat16"))
+    assert found.kl <= 1.3e-4 and found.pearson > 0.9996
+
+
+def test_other_routes_give_other_probabilities(learner, state):
+    """Routes are pinned: those of a model whose biases have moved are not its own, and what it says changes."""
+    moved = state.replace(
+        balance=jax.tree.map(lambda x: x + 0.3 * jnp.sin(jnp.arange(x.size).reshape(x.shape)), state.balance)
+    )
+    replayed, live = parity(learner, moved, batches()), parity(learner, moved, batches(), replay=False)
+    assert replayed.max_delta <= 1e-8 and replayed.route_flips == 0, "biases choose; they enter no gate"
+    assert live.route_flips > 0 and live.max_delta > 1e-3
+
+
+def test_a_renormalised_gate_is_found_out(learner, state, monkeypatch):
+    """For one expert of each token, a gate renormalised over the replayed choice would be 1 everywhere."""
+    right = routers.route
+
+    def renormalised(*arguments, **options):
+        found = right(*arguments, **options)
+        return found._replace(gate_BT=jnp.ones_like(found.gate_BT))
+
+    monkeypatch.setattr("zaya_jax.model.zaya.route", renormalised)
+    jax.clear_caches()
+    try:
+        assert parity(learner, state, batches()).max_delta > 1e-3
+    finally:
+        monkeypatch.undo()
+        jax.clear_caches()
+
+
+def by_hand(learner, state, loss):
+    """The mean over rollouts of their summed token losses, one rollout at a time, without packing."""
+    model = Zaya(CONFIG, learner.trainer.execution)
+
+    def total(params):
+        out = 0.0
+        for one, advantage in zip(recorded(), ADVANTAGES):
+            tokens = np.concatenate([one.prompt, one.tokens])[None]
+            read, N = tokens[:, :-1], len(one.tokens)
+            positions = np.arange(read.shape[1])[None]
+            found = model.apply(
+                {"params": params, "balance": state.balance}, read, positions, np.ones_like(read),
+                routes=one.routes_LT[:, None],
+            )  # fmt: skip
+            logp_T = jax.nn.log_softmax(found.logits[0])[jnp.arange(read.shape[1]), tokens[0, 1:]][-N:]
+            out += loss(logp_T, one.mu, advantage).sum()
+        return out / len(ADVANTAGES)
+
+    return jax.jit(jax.value_and_grad(total))(state.params)
+
+
+@pytest.mark.parametrize("rows,length", [(2, 40), (6, 32), (1, 64)])
+def test_gradients_do_not_depend_on_packing(learner, state, rows, length):
+    """At pi = mu the gradient is the policy gradient: -A * grad log pi of every drawn token."""
+    found = batches(rows=rows, length=length)
+    sums, by = nothing_yet(learner, state), divisor(learner, found)
+    assert by == len(ADVANTAGES)
+    for batch in found:
+        sums = accumulate(learner, state, sums, batch, by)
+    _, expected = by_hand(learner, state, lambda logp, mu, advantage: -advantage * logp)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-10), sums.gradients, expected)
+    assert sums.told.tokens == sum(len(one.tokens) for one in recorded()) == sums.told.kept
+
+
+def test_an_update_moves_probabilities_where_advantages_point(learner, state):
+    found = batches()
+    before = [np.asarray(log_probabilities(learner, state, batch)[0]) for batch in found]
+    state, told = learn(learner, state, found, 1e-3)
+    assert bool(told.applied) and int(state.step) == 1
+    gain = sum(
+        float(((np.asarray(log_probabilities(learner, state, batch)[0]) - old) * batch.advantages_BT).sum())
+        for batch, old in zip(found, before)
+    )
+    assert gain > 0
+
+
+def test_what_stands_still(learner, state):
+    """Biases of the routers, and everything where the loss is not a number."""
+    kept = jax.tree.map(np.asarray, state)
+    state, told = learn(learner, state, batches(), 1e-3)
+    jax.tree.map(np.testing.assert_array_equal, state.balance, kept.balance)
+    broken = [batch._replace(advantages_BT=batch.advantages_BT * np.nan) for batch in batches()]
+    kept = jax.tree.map(np.asarray, state.params)
+    state, told = learn(learner, state, broken, 1e-3)
+    assert not bool(told.applied) and int(state.step) == 2
+    jax.tree.map(np.testing.assert_array_equal, state.params, kept)
+
+
+def test_other_losses_and_means(state, x64):
+    own = Learner(trainer(), ClipConfig(), AggregationConfig("token_mean"))
+    found = batches()
+    assert divisor(own, found) == sum(len(one.tokens) for one in recorded())
+    _, told = learn(own, state, found, 1e-3)
+    assert float(told.told.ratio / told.told.tokens) == pytest.approx(1, abs=1e-8)
+
+
+def test_mistakes():
+    with pytest.raises(UserError, match=r"longer than a row; rollout 2; expected 10, found"):
+        batches(length=10)
+    with pytest.raises(UserError, match="one advantage for each rollout"):
+        learner_batches(recorded(), [1.0], 2, 40)
+    with pytest.raises(UserError, match="no such trainer"):
+        Learner(dataclasses.replace(trainer(), lora=LoraConfig()))

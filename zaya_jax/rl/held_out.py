@@ -1,0 +1,89 @@
+"""Looks at problems that the policy never learns from, at difficulties that do not move."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from zaya_jax.environments.failures import Failure
+from zaya_jax.environments.workers import Workers
+from zaya_jax.errors import mistake
+from zaya_jax.rl.config import RlConfig
+from zaya_jax.rl.generation import Asked, answer, prompt_of
+from zaya_jax.sampling.engine import Engine
+from zaya_jax.text.tokenizer import Tokenizer
+
+# Seeds of assignments have 62 bits, those of looks stand above them: no problem of one is a problem of the other.
+_FIRST_SEED = 2**62
+_NOISE = 1  # tells a look's noise from that of training
+
+
+@dataclasses.dataclass(frozen=True)
+class Look:
+    """What an environment's problems of one difficulty came to.
+
+    Attributes:
+        environment, difficulty: of the problems.
+        average: mean accuracy over problems and answers (avg@k).
+        any: share of the problems that an answer of theirs solves (pass@k).
+        truncated: share of answers that a budget cut off.
+        tokens: mean length of an answer.
+    """
+
+    environment: str
+    difficulty: int
+    average: float
+    any: float
+    truncated: float
+    tokens: float
+
+
+def make_problems(config: RlConfig, workers: Workers, tokenizer: Tokenizer) -> list[Asked]:
+    """The problems of all looks, made once.
+
+    Raises:
+        UserError: an environment does not make one.
+    """
+    options, made = config.held_out, []
+    for source in config.schedule.sources:
+        for difficulty in options.difficulties:
+            for index in range(options.problems):
+                seed = _FIRST_SEED + index
+                made.append((source.environment, difficulty, workers.generate(source.environment, seed, difficulty)))
+    asked = []
+    for number, (environment, difficulty, future) in enumerate(made):
+        problem = future.result()
+        if isinstance(problem, Failure):
+            raise mistake("makes no held-out problem", where=f"environment {environment}", found=str(problem))
+        asked.append(Asked(number, environment, difficulty, problem, prompt_of(tokenizer, problem)))
+    return asked
+
+
+def look(config: RlConfig, engine: Engine, tokenizer: Tokenizer, asked: list[Asked], workers: Workers) -> list[Look]:
+    """Answers all of them with the engine's weights. The noise is the same at every look, so that looks compare."""
+    decoding = dataclasses.replace(config.decoding, group_size=max(config.held_out.answers, 2))
+    seed = config.seed + _NOISE * 2**32
+    answered, _ = answer(engine, tokenizer, asked, decoding, workers.verify, seed)
+    kept = config.held_out.answers
+    groups: dict[tuple[str, int], list] = {}
+    for one in answered:
+        groups.setdefault((one.asked.environment, one.asked.difficulty), []).append(one)
+    return [_look(*place, found, kept) for place, found in groups.items()]
+
+
+def _look(environment: str, difficulty: int, found: list, kept: int) -> Look:
+    right = np.array([[not isinstance(v, Failure) and v.correct for v in one.verdicts[:kept]] for one in found])
+    cut = [one.truncated[:kept] for one in found]
+    lengths = [len(each.tokens) for one in found for each in one.rollouts[:kept]]
+    return Look(
+        environment, difficulty, float(right.mean()), float(right.any(axis=1).mean()), float(np.mean(cut)),
+        float(np.mean(lengths)),
+    )  # fmt: skip
+
+
+def accuracy(looks: list[Look]) -> float:
+    """Mean over environments and difficulties."""
+    return float(np.mean([one.average for one in looks]))
+
+

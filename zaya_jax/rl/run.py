@@ -1,0 +1,114 @@
+"""A run of reinforcement learning from its configuration to a model in the hub's format."""
+
+from __future__ import annotations
+
+import contextlib
+import pathlib
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any, TextIO
+
+import jax
+
+from zaya_jax.checkpoint import load_variables, open_checkpoint, resolve
+from zaya_jax.checkpoint.train_state import Checkpoints
+from zaya_jax.environments.failures import Failures
+from zaya_jax.environments.workers import Workers
+from zaya_jax.model import Execution, Zaya
+from zaya_jax.model.config import ModelConfig
+from zaya_jax.model.layout import unstack
+from zaya_jax.report.metrics import MetricsWriter
+from zaya_jax.rl import completion
+from zaya_jax.rl.config import RlConfig
+from zaya_jax.rl.gathering import Asking
+from zaya_jax.rl.held_out import make_problems
+from zaya_jax.rl.learner import Learner
+from zaya_jax.rl.synchronous import Memory, Work, make_steps, remembered
+from zaya_jax.sampling.engine import Engine
+from zaya_jax.train import workdir as place
+from zaya_jax.train.beginning import base_digest
+from zaya_jax.train.exporting import open_tokenizer, save_model
+from zaya_jax.train.settings import differences, to_json
+from zaya_jax.train.sharding import abstract_state
+from zaya_jax.train.step import TrainState, start_from
+
+ROLLOUTS = "rollouts.jsonl"
+# What may change when a run goes on.
+_FREE = ("checkpoints", "workers", "held_out", "warnings", "failures", "export_dtype", "parity_every", "loss_chunk")
+
+
+def _conflicts(old: dict[str, Any], new: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
+    found = differences(old, new)
+    return {key: pair for key, pair in found.items() if key.split(".")[0] not in _FREE}
+
+
+def run(config: RlConfig, workdir: pathlib.Path, sink: TextIO | None = None) -> bool:
+    """Makes all steps, or goes on with what is in `workdir`.
+
+    Returns:
+        Whether the last step was made; False if a signal came before it, with a checkpoint.
+
+    Raises:
+        UserError: the configuration or the directory are not right, or an environment fails too often.
+    """
+    say = sink or sys.stdout
+    checkpoint = open_checkpoint(resolve(config.initial))
+    tokenizer, files = open_tokenizer(config.initial)
+    learner = config.learner(checkpoint.config)
+    place.claim(workdir, config, _conflicts)
+    policy = config.checkpoints
+    keep = {"keep_last": policy.keep_last, "keep_every": policy.keep_every or None}
+    told = {"initial": base_digest(config.initial)}
+    with (
+        Checkpoints(workdir / place.CHECKPOINTS, **keep, fingerprint=told) as checkpoints,
+        Workers(config.workers, config.limits) as workers,
+    ):
+        state, memory, failures = _begin(config, learner, checkpoints, checkpoint, say)
+        asking = Asking(config, _engine(config, checkpoint.config, state), tokenizer, workers, failures)
+        held_out = make_problems(config, workers, tokenizer) if config.held_out.every else []
+        with _writers(config, workdir, int(state.step)) as (metrics, rollouts):
+            work = Work(asking, learner, held_out, checkpoints, metrics, rollouts, say)
+            state, _ = make_steps(work, state, memory)
+    step, done = int(state.step), int(state.step) == config.steps
+    if done:
+        save_model(workdir / place.MODEL, learner.trainer, tokenizer, files, state.variables, None, config.export_dtype)
+        print(f"done: {step:,} steps; the model is in {workdir / place.MODEL}", file=say)
+    else:
+        print(f"stopped after step {step:,} of {config.steps:,}; the same command goes on from there", file=say)
+    return done
+
+
+def _begin(
+    config: RlConfig, learner: Learner, checkpoints: Checkpoints, checkpoint: Any, say: TextIO
+) -> tuple[TrainState, Memory, Failures]:
+    if not checkpoints.steps():
+        variables = load_variables(checkpoint, "stacked", learner.trainer.execution.exact_dtype.name)
+        state = start_from(learner.trainer, variables, jax.random.key(config.seed))
+        return state, Memory(completion.start(config.schedule)), Failures(config.failures)
+    restored = checkpoints.restore(abstract_state(learner.trainer, None))
+    print(f"goes on after step {restored.step:,}", file=say, flush=True)
+    memory = remembered(config.schedule, restored.record)
+    return restored.state, memory, Failures(config.failures, restored.record["failures"])
+
+
+def _engine(config: RlConfig, model: ModelConfig, state: TrainState) -> Engine:
+    """On a CPU the engine takes layers and experts apart, which decodes much faster; elsewhere it stacks them."""
+    layout = "unstacked" if jax.default_backend() == "cpu" else "stacked"
+    decoding = config.decoding
+    zaya = Zaya(model, Execution(dtype=config.execution.dtype, layout=layout))
+    variables = unstack(model, state.variables) if layout == "unstacked" else state.variables
+    return Engine(zaya, variables, slots=decoding.slots, capacity=decoding.capacity, chunk=decoding.chunk)
+
+
+@contextlib.contextmanager
+def _writers(config: RlConfig, workdir: pathlib.Path, step: int) -> Iterator[tuple[MetricsWriter, MetricsWriter]]:
+    with (
+        MetricsWriter(workdir / place.METRICS, resume_step=step) as metrics,
+        MetricsWriter(workdir / ROLLOUTS, resume_step=step) as rollouts,
+    ):
+        kind = jax.devices()[0].device_kind
+        metrics.write(
+            kind="start", time=time.time(), config=to_json(config), resumed_from=step or None, device_kind=kind
+        )
+        yield metrics, rollouts

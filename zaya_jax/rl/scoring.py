@@ -1,0 +1,124 @@
+"""From answers to what the learner is told of them: gates, accuracies, the length reward, advantages.
+
+In this order (report, IV-B): a degenerate text loses its reward; curricula and solve rates see the group; a group
+without signal is dropped; the length reward enters the numerator of what is left.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Literal
+
+import numpy as np
+
+from zaya_jax.environments.failures import Failure
+from zaya_jax.errors import mistake
+from zaya_jax.rl import completion
+from zaya_jax.rl.advantages import AdvantageConfig, advantages
+from zaya_jax.rl.completion import Group, Progress
+from zaya_jax.rl.compressibility import CompressibilityConfig, is_degenerate
+from zaya_jax.rl.generation import Answered, Asked
+from zaya_jax.rl.length_reward import LengthRewardConfig, length_bonus, ramped_weight
+from zaya_jax.rl.records import best_solve_rate
+from zaya_jax.rl.scheduling import Schedule, place_of
+
+
+@dataclasses.dataclass(frozen=True)
+class RewardConfig:
+    """What an answer is worth.
+
+    Attributes:
+        advantage: from rewards to advantages.
+        key: "correct", whether the answer is right (accuracy in {0, 1}); or "reward", which a verifier may give in
+            parts. MaxRL takes accuracies alone.
+        length: the bonus for short right answers; None for none.
+        compressibility: takes the reward of texts that go round in circles; None takes none.
+    """
+
+    advantage: AdvantageConfig = dataclasses.field(default_factory=AdvantageConfig)
+    key: Literal["correct", "reward"] = "correct"
+    length: LengthRewardConfig | None = None
+    compressibility: CompressibilityConfig | None = dataclasses.field(default_factory=CompressibilityConfig)
+
+    def __post_init__(self):
+        if self.key not in ("correct", "reward"):
+            raise mistake("no such key", where="rewards.key", expected="correct or reward", found=repr(self.key))
+        if self.advantage.kind == "max_rl" and self.key != "correct":
+            fix = "take rewards.key=correct, or another advantage"
+            raise mistake("MaxRL takes accuracies", where="rewards.key", found=self.key, fix=fix)
+        if self.advantage.kind != "max_rl" and self.length is not None:
+            fix = "leave rewards.length out, or take rewards.advantage.kind=max_rl"
+            raise mistake("the length reward needs MaxRL", where="rewards.length", fix=fix)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Scored:
+    """A group, judged.
+
+    Attributes:
+        answered: its answers.
+        correct: whether each is right, behind the gates; None without a verdict.
+        degenerate: whether each text went round in circles.
+        rewards: float64 [G], what advantages are made of; NaN without a verdict.
+        bonus: float64 [G], the length reward.
+        advantages: float64 [G]; zeros for a group that is dropped.
+        reason: why the learner does not get it; None if it does.
+    """
+
+    answered: Answered
+    correct: tuple[bool | None, ...]
+    degenerate: tuple[bool, ...]
+    rewards: np.ndarray
+    bonus: np.ndarray
+    advantages: np.ndarray
+    reason: str | None
+
+
+def score(
+    config: RewardConfig, schedule: Schedule, progress: Progress, answered: Answered, step: int
+) -> tuple[Progress, Scored]:
+    """Judges a group; curricula and solve rates have seen it then."""
+    size = len(answered.rollouts)
+    degenerate = tuple(_is_degenerate(config, one.tokens) for one in answered.rollouts)
+    correct = tuple(
+        None if isinstance(verdict, Failure) else verdict.correct and not bad
+        for verdict, bad in zip(answered.verdicts, degenerate, strict=True)
+    )
+    rewards = np.array(
+        [
+            np.nan if isinstance(verdict, Failure) else _reward(config, verdict, right) * (not bad)
+            for verdict, right, bad in zip(answered.verdicts, correct, degenerate, strict=True)
+        ],
+        np.float64,
+    )
+    asked, nothing = answered.asked, np.zeros(size)
+    given = tuple(rewards.tolist()) if config.key == "reward" else None
+    group = Group(asked.environment, _recurring(schedule, asked), asked.difficulty, correct, given)
+    best = best_solve_rate(progress.records, asked.environment)
+    progress, reason = completion.complete(schedule, progress, group, size)
+    if reason is not None:
+        return progress, Scored(answered, correct, degenerate, rewards, nothing, nothing, reason)
+    bonus = _bonus(config, answered, correct, best, step)
+    found = advantages(config.advantage, rewards, bonus if config.length is not None else None)
+    return progress, Scored(answered, correct, degenerate, rewards, bonus, found, None)
+
+
+def _recurring(schedule: Schedule, asked: Asked) -> str | None:
+    """The id of a problem that comes again, one of a given set; a generated one is not remembered by itself."""
+    source = schedule.sources[place_of(schedule, asked.environment)]
+    return asked.problem.id if source.cap == 0 else None
+
+
+def _is_degenerate(config: RewardConfig, tokens: np.ndarray) -> bool:
+    return config.compressibility is not None and is_degenerate(config.compressibility, tokens)
+
+
+def _reward(config: RewardConfig, verdict, right: bool) -> float:
+    return float(right) if config.key == "correct" else verdict.reward
+
+
+def _bonus(config: RewardConfig, answered: Answered, correct: tuple, best: float, step: int) -> np.ndarray:
+    if config.length is None:
+        return np.zeros(len(correct))
+    lengths = [len(one.tokens) for one in answered.rollouts]
+    return length_bonus(config.length, correct, lengths, best, ramped_weight(config.length, step))

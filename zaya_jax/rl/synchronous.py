@@ -1,0 +1,187 @@
+"""The synchronous loop: ask, learn, give the engine the new weights; one mesh, one after the other.
+
+Everything that a step does depends on the configuration, the weights, and `Memory`; a run that goes on from a
+checkpoint makes the same answers, rewards and weights as one that was never stopped.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import sys
+import time
+from typing import Any, TextIO
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from zaya_jax.checkpoint.train_state import Checkpoints
+from zaya_jax.environments.failures import Failures
+from zaya_jax.model.layout import Variables, unstack
+from zaya_jax.report.metrics import MetricsWriter
+from zaya_jax.rl import completion, warnings
+from zaya_jax.rl import metrics as measured
+from zaya_jax.rl.batch import LearnerBatch, learner_batches
+from zaya_jax.rl.completion import Progress
+from zaya_jax.rl.gathering import Asking, gather, taught
+from zaya_jax.rl.generation import Asked
+from zaya_jax.rl.held_out import accuracy, look
+from zaya_jax.rl.learner import Learner, learn, log_probabilities
+from zaya_jax.rl.parity import compare
+from zaya_jax.rl.rollout_log import rows
+from zaya_jax.rl.scoring import Scored
+from zaya_jax.train.optimizer import learning_rate
+from zaya_jax.train.step import TrainState
+from zaya_jax.train.stopping import asked_to_stop
+
+
+@dataclasses.dataclass(frozen=True)
+class Memory:
+    """What a run carries from step to step besides weights and optimizer.
+
+    Attributes:
+        progress: curricula and solve rates.
+        watch: of the warnings.
+    """
+
+    progress: Progress
+    watch: warnings.Watch = dataclasses.field(default_factory=warnings.Watch)
+
+
+@dataclasses.dataclass(frozen=True)
+class Work:
+    """What the loop reads and writes to.
+
+    Attributes:
+        asking: problems, engine, workers.
+        learner: of the updates.
+        held_out: problems of the looks.
+        checkpoints, metrics, rollouts: what is written.
+        say: where words go.
+    """
+
+    asking: Asking
+    learner: Learner
+    held_out: list[Asked]
+    checkpoints: Checkpoints
+    metrics: MetricsWriter
+    rollouts: MetricsWriter
+    say: TextIO = sys.stdout
+
+
+def record(memory: Memory, failures: Failures) -> dict[str, Any]:
+    """The part of a checkpoint that is no array."""
+    return {
+        "progress": completion.to_json(memory.progress),
+        "watch": warnings.to_json(memory.watch),
+        "failures": failures.to_json(),
+    }
+
+
+def remembered(schedule: Any, stored: dict[str, Any]) -> Memory:
+    """What `record` wrote, but for the failures."""
+    return Memory(completion.from_json(schedule, stored["progress"]), warnings.from_json(stored["watch"]))
+
+
+def make_steps(work: Work, state: TrainState, memory: Memory) -> tuple[TrainState, Memory]:
+    """Goes on until the last step, or until a signal; either way there is a checkpoint then."""
+    config, first = work.asking.config, int(state.step)
+    with asked_to_stop() as asked:
+        if first == 0 and work.held_out:
+            _synchronize(work, state.variables, 0)
+            _look(work, 0)
+        for step in range(first + 1, config.steps + 1):
+            state, memory = _step(work, state, memory, step)
+            stop = asked.is_set() or step == config.steps
+            if stop or (config.checkpoints.every > 0 and step % config.checkpoints.every == 0):
+                work.checkpoints.save(step, state, record(memory, work.asking.failures))
+            if stop:
+                break
+    work.checkpoints.wait()
+    return state, memory
+
+
+def _step(work: Work, state: TrainState, memory: Memory, step: int) -> tuple[TrainState, Memory]:
+    config, start = work.asking.config, time.monotonic()
+    _synchronize(work, state.variables, step - 1)
+    progress, found, spent = gather(work.asking, memory.progress, step - 1)
+    for scored in found:
+        for row in rows(step, scored):
+            work.rollouts.write(**row)
+    asked_for = time.monotonic()
+    batches, parity = _batches(config, found), None
+    if batches and config.parity_every and step % config.parity_every == 0:
+        parity = _parity(work.learner, state, batches[0])
+    rate = learning_rate(config.optimizer, (step - 1) / config.steps, config.steps)
+    if batches:
+        state, told = learn(work.learner, state, batches, rate)
+        updated = measured.of_update(told)
+    else:
+        state, updated = state.replace(step=state.step + 1), {"applied": False}
+    seconds = {"engine": spent.engine, "waiting": spent.waiting, "asking": asked_for - start}
+    held_out = None
+    if config.held_out.every and step % config.held_out.every == 0:
+        _synchronize(work, state.variables, step)
+        held_out = _look(work, step)
+    groups = measured.of_groups(found, work.learner.trainer.model.vocab_size)
+    work.metrics.write(
+        kind="step", step=step, learning_rate=rate, **groups, **updated,
+        environments=measured.of_environments(found, progress), parity=parity and parity.to_json(),
+        drawn_tokens=spent.tokens, seconds=seconds | {"whole": time.monotonic() - start},
+    )  # fmt: skip
+    watch, texts = warnings.look(config.warnings, memory.watch, measured.for_warnings(groups, held_out))
+    for text in texts:
+        work.metrics.write(kind="warning", step=step, text=text)
+        print(f"step {step}: warning: {text}", file=work.say, flush=True)
+    _tell(work, step, groups, progress)
+    return state, Memory(progress, watch)
+
+
+def _synchronize(work: Work, variables: Variables, version: int) -> None:
+    """Gives the engine the learner's weights: parameters and router biases together."""
+    model = work.asking.engine.model
+    take = functools.partial(_unstacked, model.config) if model.execution.layout == "unstacked" else _copied
+    work.asking.engine.update_weights(take(variables), version)
+
+
+_unstacked = jax.jit(unstack, static_argnums=0)
+
+
+@jax.jit
+def _copied(variables: Variables) -> Variables:
+    """The learner's next step uses its own up."""
+    return jax.tree.map(jnp.copy, variables)
+
+
+def _batches(config: Any, found: list[Scored]) -> list[LearnerBatch]:
+    rollouts = [one for scored in taught(found) for one in scored.answered.rollouts]
+    if not rollouts:
+        return []
+    advantages = np.concatenate([scored.advantages for scored in taught(found)])
+    return learner_batches(rollouts, advantages, config.rows, config.length, replay=config.replay)
+
+
+def _parity(learner: Learner, state: TrainState, batch: LearnerBatch):
+    """Engine against learner at equal versions; the routes that the learner would have taken are counted apart."""
+    logp_BT, _ = log_probabilities(learner, state, batch)
+    live = batch._replace(routes_LBT=np.full_like(batch.routes_LBT, -1))
+    _, routes_LBT = log_probabilities(learner, state, live)
+    return compare(batch.mu_BT, logp_BT, batch.mask_BT, batch.routes_LBT, routes_LBT)
+
+
+def _look(work: Work, step: int) -> float:
+    asking = work.asking
+    looks = look(asking.config, asking.engine, asking.tokenizer, work.held_out, asking.workers)
+    for one in looks:
+        work.metrics.write(kind="look", step=step, **dataclasses.asdict(one))
+    mean = accuracy(looks)
+    print(f"step {step}: held out {mean:.3f}", file=work.say, flush=True)
+    return mean
+
+
+def _tell(work: Work, step: int, groups: dict[str, Any], progress: Progress) -> None:
+    hard = " ".join(f"{track.environment} {track.level.difficulty}" for track in progress.schedule.tracks)
+    reward = "none" if groups["reward"] is None else f"{groups['reward']:.3f}"
+    line = f"step {step}/{work.asking.config.steps}: reward {reward}, {groups['taught']} of {groups['groups']} groups"
+    print(f"{line} taught, length {groups['length']:.0f}; difficulty {hard}", file=work.say, flush=True)
