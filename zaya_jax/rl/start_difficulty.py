@@ -155,24 +155,20 @@ def weights(search: Search, pool: Pool) -> np.ndarray:
 
     Particles that stand for the posterior after `drawn_at` groups count by what the likelihood has grown since.
     """
-    log_M = log_likelihood(search, pool.history, pool.theta_M2)
-    log_M -= log_likelihood(search, pool.history[: pool.drawn_at], pool.theta_M2)
+    powers_H = _powers(search, len(pool.history))
+    powers_H[: pool.drawn_at] -= _powers(search, pool.drawn_at)
+    log_M = log_likelihood(pool.history, powers_H, pool.theta_M2)
     weights_M = np.exp(log_M - log_M.max())
     return weights_M / weights_M.sum()
 
 
-def log_likelihood(search: Search, history: Sequence[Group], theta_M2: np.ndarray) -> np.ndarray:
-    """log of the product of Binomial(k; n, p)^(recency^age) for each particle [M], without the constant factors.
-
-    The last group has age 0.
-    """
-    total_M = np.zeros(len(theta_M2))
-    for group in history:
-        x_M = (group.difficulty - theta_M2[:, 0]) * np.exp(-theta_M2[:, 1])
-        # log p = -log(1 + e^x) and log(1 - p) = -log(1 + e^-x), which neither overflow nor vanish.
-        right, wrong = group.passed, group.count - group.passed
-        total_M = search.recency * total_M - right * np.logaddexp(0, x_M) - wrong * np.logaddexp(0, -x_M)
-    return total_M
+def log_likelihood(history: Sequence[Group], powers_H: np.ndarray, theta_M2: np.ndarray) -> np.ndarray:
+    """Sum over groups of power * log Binomial(k; n, p) for each particle [M], without the constant terms."""
+    groups_H3 = np.array([dataclasses.astuple(group) for group in history], np.float64).reshape(-1, 3)
+    difficulty_H, passed_H, count_H = groups_H3.T
+    x_HM = (difficulty_H[:, None] - theta_M2[:, 0]) * np.exp(-theta_M2[:, 1])
+    # log p = -log(1 + e^x) and log(1 - p) = x - log(1 + e^x): neither overflows nor takes the log of 0.
+    return (powers_H * (count_H - passed_H)) @ x_HM - (powers_H * count_H) @ np.logaddexp(0, x_HM)
 
 
 def effective_size(weights_M: np.ndarray) -> float:
@@ -256,7 +252,12 @@ def _moved(search: Search, history: Sequence[Group], theta_M2, step_22, generato
 def _log_posterior(search: Search, history: Sequence[Group], theta_M2: np.ndarray) -> np.ndarray:
     mean_2, deviation_2 = _prior(search)
     prior_M = -0.5 * np.square((theta_M2 - mean_2) / deviation_2).sum(axis=1)
-    return prior_M + log_likelihood(search, history, theta_M2)
+    return prior_M + log_likelihood(history, _powers(search, len(history)), theta_M2)
+
+
+def _powers(search: Search, groups: int) -> np.ndarray:
+    """Of each group's likelihood [groups]: recency^age; the last one has age 0."""
+    return search.recency ** np.arange(groups - 1, -1, -1, dtype=np.float64)
 
 
 def _prior(search: Search) -> tuple[np.ndarray, np.ndarray]:
