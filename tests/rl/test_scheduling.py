@@ -93,7 +93,9 @@ def test_each_problem_has_a_seed_of_its_own_and_each_run_its_own():
 GROUPS = st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 3), st.integers(0, 4)), max_size=12)
 
 
-@given(GROUPS, st.integers(0, 20), st.sampled_from(["adaptive", "window"]), st.sampled_from(["least_sampled", "shares"]))
+@given(
+    GROUPS, st.integers(0, 20), st.sampled_from(["adaptive", "window"]), st.sampled_from(["least_sampled", "shares"])
+)
 def test_a_run_that_goes_on_from_a_stored_state_asks_the_same(groups, before, rule, weights):
     schedule = Schedule(THREE, rule, window=Window(groups=1, group_size=4), weights=weights, seed=5)
     _, state = draws(schedule, start(schedule), before)
@@ -133,7 +135,10 @@ def test_difficulties_stay_within_caps_and_saturation_is_told(rule):
     [
         (lambda: Schedule(()), "Schedule.sources: no environment; expected at least one"),
         (lambda: Schedule((*THREE, Source("b"))), "Schedule.sources: the same environment twice; found 'b'"),
-        (lambda: Schedule(THREE, rule="windows"), "Schedule.rule: unknown; expected adaptive or window; found 'windows'"),
+        (
+            lambda: Schedule(THREE, rule="windows"),
+            "Schedule.rule: unknown; expected adaptive or window; found 'windows'",
+        ),
         (lambda: Schedule(THREE, weights="even"), "Schedule.weights: unknown; expected least_sampled or shares"),
         (lambda: Schedule(THREE, evenness=0), "Schedule.evenness: out of range; expected a number above 0 up; found 0"),
         (lambda: Source("a", share=-1), "Source.share: out of range"),

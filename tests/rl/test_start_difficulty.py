@@ -115,11 +115,11 @@ SOLVERS = {
 
 @pytest.mark.parametrize("name", SOLVERS)
 def test_the_difficulty_of_half_the_answers_right_is_found(name):
-    """Thirty seeds; at least 27 within one level. If nine in ten were right, fewer than 23 had a chance of 2 %."""
+    """Of 30 seeds 28 within one level: a search that is right three times in four would do that 1 time in 100."""
     rate, truth = SOLVERS[name]
     found = [search_with(Search(), rate, seed) for seed in range(30)]
     assert max(groups for _, groups in found) <= 32
-    assert sum(abs(one - truth) <= 1 for one, _ in found) >= 27, found
+    assert sum(abs(one - truth) <= 1 for one, _ in found) >= 28, found
     if name in ("never", "always"):
         assert {one for one, _ in found} == {truth} and max(groups for _, groups in found) <= 16
 
@@ -128,7 +128,20 @@ def test_another_target_pass_rate():
     search = Search(target=0.75, spread=0.2)
     truth = 40 - 3 * math.log(3)
     found = [search_with(search, solver(40, 3), seed)[0] for seed in range(20)]
-    assert sum(abs(one - truth) <= 1 for one in found) >= 17, found
+    assert sum(abs(one - truth) <= 1 for one in found) >= 17, found  # 0.6 would do that 1 time in 60
+
+
+def test_a_single_particle_that_carries_all_weight_does_not_end_the_search():
+    # 190 and all right: about one particle in a thousand of the prior is beyond.
+    sizes, search = [], Search()
+    for seed in range(40):
+        pool = begin(search, seed)
+        before = observe(Search(resample_below=0), pool, 190, 16, 16)
+        sizes.append(effective_size(weights(search, before)))
+        pool = observe(search, pool, 190, 16, 16)
+        assert pool.drawn_at == 1 and not finished(search, pool)
+        assert len(np.unique(pool.theta_M2[:, 0])) > 50 and pool.theta_M2[:, 0].std() > 2
+    assert min(sizes) < 1.01
 
 
 def test_the_cap_is_never_passed():

@@ -226,19 +226,22 @@ def _drawn_anew(search: Search, pool: Pool) -> Pool:
     """The same posterior in particles of equal weight: drawn with replacement, then moved apart."""
     generator = _generator(pool.seed, _RESAMPLE, len(pool.history))
     weights_M = weights(search, pool)
-    step_22 = _step(pool.theta_M2, weights_M)
+    step_22 = _step(search, pool.theta_M2, weights_M)
     theta_M2 = pool.theta_M2[generator.choice(search.particles, size=search.particles, p=weights_M)]
     for _ in range(search.moves):
         theta_M2 = _moved(search, pool.history, theta_M2, step_22, generator)
     return dataclasses.replace(pool, theta_M2=theta_M2, drawn_at=len(pool.history))
 
 
-def _step(theta_M2: np.ndarray, weights_M: np.ndarray) -> np.ndarray:
-    """Shape of the proposals [2, 2]: the posterior's covariance times 2.38^2 / 2 (Roberts, Gelman, Gilks 1997)."""
+def _step(search: Search, theta_M2: np.ndarray, weights_M: np.ndarray) -> np.ndarray:
+    """Shape of the proposals [2, 2]: the posterior's covariance times 2.38^2 / 2 (Roberts, Gelman, Gilks 1997).
+
+    A single particle that carries all weight has no spread; the fewer there are, the more of the prior's is added.
+    """
     centred_M2 = theta_M2 - weights_M @ theta_M2
     covariance_22 = centred_M2.T @ (weights_M[:, None] * centred_M2)
-    floor_22 = 1e-6 * np.eye(2)  # one particle that carries all weight has no spread
-    return np.linalg.cholesky(2.38**2 / 2 * covariance_22 + floor_22)
+    covariance_22 += np.diag(np.square(_prior(search)[1])) / effective_size(weights_M) ** 2
+    return np.linalg.cholesky(2.38**2 / 2 * covariance_22)
 
 
 def _moved(search: Search, history: Sequence[Group], theta_M2, step_22, generator: np.random.Generator) -> np.ndarray:
