@@ -98,6 +98,11 @@ def test_rates_of_sources_and_problems_worked_by_hand():
     assert best_solve_rate(records, "a") == 0.75 and best_solve_rate(records, "b") == 0.0
 
 
+def test_problems_that_never_come_again_leave_no_record():
+    progress, _ = after(group("xxoo", problem=None), group("xooo", problem="p"))
+    assert progress.records.sources["a"].groups == 2 and list(progress.records.problems["a"]) == ["p"]
+
+
 def test_the_best_of_a_mean_over_several_groups():
     records, best = Records(span=2), []
     for passed in (4, 2, 0, 4, 4):  # pass rates 1, .5, 0, 1, 1
@@ -151,6 +156,7 @@ def test_nothing_that_was_given_is_changed():
     [
         (lambda: after(group("xxxx", "c")), "no such environment in the schedule; expected one of a, b; found 'c'"),
         (lambda: after(group("?", "c")), "found 'c'"),
+        (lambda: start(SCHEDULE, span=0), "Records.span: out of range; expected a whole number from 1 up; found 0"),
         (lambda: from_json(SCHEDULE, {"schedule": {}}), "curricula.records: missing key"),
         (lambda: solve_rates.from_json({"span": 1, "sources": [], "problems": {}, "dropped": {}}),
          "solve rates.sources: not an object; found []"),

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zaya_jax.errors import UserError
-from zaya_jax.rl.curriculum import Level, Window
+from zaya_jax.rl.curriculum import Adaptive, Level, Window
 from zaya_jax.rl.scheduling import (
     Schedule,
     Source,
@@ -23,6 +23,7 @@ from zaya_jax.rl.scheduling import (
     start,
     to_json,
 )
+from zaya_jax.train.settings import from_dict, to_dict
 
 THREE = (Source("a"), Source("b"), Source("c"))
 
@@ -80,6 +81,13 @@ def test_fixed_shares_are_independent_draws():
     chi_square = sum((pairs[x, y] - 2250 * p * q) ** 2 / (2250 * p * q)
                      for x, p in chances.items() for y, q in chances.items())  # fmt: skip
     assert chi_square < 26.12  # 99.9 %, 8 degrees of freedom
+
+
+def test_a_schedule_comes_from_a_configuration():
+    values = {"sources": [{"environment": "a", "start": 3}], "rule": "window", "window": {"width": 2}}
+    expected = Schedule((Source("a", start=3),), "window", window=Window(width=2))
+    assert from_dict(Schedule, values) == expected and from_dict(Schedule, to_dict(expected)) == expected
+    assert expected.chosen == Window(width=2) and Schedule(THREE).chosen == Adaptive()
 
 
 def test_each_problem_has_a_seed_of_its_own_and_each_run_its_own():

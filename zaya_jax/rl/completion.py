@@ -32,14 +32,14 @@ class Group:
 
     Attributes:
         environment: of the schedule.
-        problem: its id.
+        problem: its id; None for one that never comes again, of which no record is kept.
         difficulty: that it was made at, which may no longer be the current one.
         correct: of each rollout whether its answer is right; None where the verifier gave no verdict.
         rewards: what advantages are made of, where that is not accuracy (a reward model's scores); None where it is.
     """
 
     environment: str
-    problem: str
+    problem: str | None
     difficulty: int
     correct: tuple[bool | None, ...]
     rewards: tuple[float, ...] | None = None

@@ -6,7 +6,7 @@
 
 `Window` is RLVE's own rule (arXiv 2511.07317): problems from a window of difficulties below an upper one, which rises
 when the policy has mastered it and never falls. `Adaptive` is ZAYA1's (technical report, arXiv 2605.05365, IV-B4, eqs
-11-14): one difficulty that each group may raise or lower. Whatever is harder than what is asked now, nobody has seen.
+11-14): one difficulty that each group may raise or lower.
 """
 
 from __future__ import annotations

@@ -45,6 +45,9 @@ class Records:
         sources: rates by environment.
         problems: rates by environment and problem.
         dropped: groups that the learner did not get, by environment and reason.
+
+    Raises:
+        UserError: the span is out of range.
     """
 
     span: int = 1
@@ -52,19 +55,25 @@ class Records:
     problems: Mapping[str, Mapping[str, Rate]] = dataclasses.field(default_factory=dict)
     dropped: Mapping[str, Mapping[str, int]] = dataclasses.field(default_factory=dict)
 
+    def __post_init__(self):
+        checks.check_range(self, "span", 1, whole=True)
 
-def record(records: Records, source: str, problem: str, passed: int, count: int) -> Records:
-    """The records after a complete group.
+
+def record(records: Records, source: str, problem: str | None, passed: int, count: int) -> Records:
+    """The records after a complete group; without a problem's id that of the source alone.
 
     Raises:
         ValueError: the counts are not those of a group.
     """
     if not 0 <= passed <= count or count < 1:
         raise ValueError(f"{passed} of {count} rollouts")
-    own = records.problems.get(source, {})
-    rate = _after(own.get(problem, Rate()), passed, count, records.span)
     sources = {**records.sources, source: _after(records.sources.get(source, Rate()), passed, count, records.span)}
-    return dataclasses.replace(records, sources=sources, problems={**records.problems, source: {**own, problem: rate}})
+    records = dataclasses.replace(records, sources=sources)
+    if problem is None:
+        return records
+    own = records.problems.get(source, {})
+    own = {**own, problem: _after(own.get(problem, Rate()), passed, count, records.span)}
+    return dataclasses.replace(records, problems={**records.problems, source: own})
 
 
 def record_drop(records: Records, source: str, reason: str) -> Records:

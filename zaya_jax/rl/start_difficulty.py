@@ -38,7 +38,7 @@ _PRIOR, _PROPOSE, _RESAMPLE = range(3)  # what random numbers are for
 
 @dataclasses.dataclass(frozen=True)
 class Search:
-    """How start difficulties are sought. The report discloses `target`, the reach of `spread`, and none of the others.
+    """How start difficulties are sought. The report discloses `target` and `spread`, and none of the others.
 
     Attributes:
         target: the pass rate whose difficulty is sought.
