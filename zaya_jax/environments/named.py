@@ -23,6 +23,13 @@ from zaya_jax.errors import UserError, mistake
 
 FAMILIES = "zaya_jax.environments.families"
 _OWN = "package.module:function"
+_FORMS = {
+    "file": "file:PATH.jsonl",
+    "verl": "verl:PATH.parquet",
+    "reasoning_gym": "reasoning_gym:NAME",
+    "rlve": "rlve:NAME@PATH",
+}
+FORMS = (_OWN, *_FORMS.values())  # of what is no native family
 
 
 def named(specification: str) -> Environment:
@@ -34,10 +41,10 @@ def named(specification: str) -> Environment:
     kind, colon, rest = specification.partition(":")
     if not colon:
         return _native(specification)
-    if kind in _PREFIXES:
+    if kind in _READERS:
         if not rest:
             raise mistake("names nothing", where=f"environment {specification!r}", expected=_FORMS[kind])
-        return _PREFIXES[kind](rest)
+        return _READERS[kind](rest)
     return _own(specification)
 
 
@@ -54,9 +61,9 @@ def families() -> Mapping[str, Environment]:
 def _native(name: str) -> Environment:
     known = families()
     if name not in known:
-        close = difflib.get_close_matches(name, [*known, *_PREFIXES], 1)
+        close = difflib.get_close_matches(name, [*known, *_READERS], 1)
         fix = f"did you mean {close[0]}?" if close else "python -m experiments.environments lists them"
-        expected = f"a native family, {_OWN}, {', '.join(_FORMS.values())}"
+        expected = f"a native family, {', '.join(FORMS)}"
         raise mistake("no such environment", where=repr(name), expected=expected, fix=fix)
     return known[name]
 
@@ -65,7 +72,7 @@ def _own(specification: str) -> Environment:
     module_name, _, attribute = specification.partition(":")
     where = f"environment {specification}"
     if not attribute.isidentifier() or not all(part.isidentifier() for part in module_name.split(".")):
-        raise mistake("not a specification", where=where, expected=f"{_OWN}, {', '.join(_FORMS.values())}")
+        raise mistake("not a specification", where=where, expected=", ".join(FORMS))
     module = _import(module_name, where)
     if not hasattr(module, attribute):
         close = difflib.get_close_matches(attribute, vars(module), 1)
@@ -164,10 +171,4 @@ def _rlve(name_and_path: str) -> Environment:
     return rlve_environment(name, path)
 
 
-_PREFIXES = {"file": _file, "verl": _verl, "reasoning_gym": _reasoning_gym, "rlve": _rlve}
-_FORMS = {
-    "file": "file:PATH.jsonl",
-    "verl": "verl:PATH.parquet",
-    "reasoning_gym": "reasoning_gym:NAME",
-    "rlve": "rlve:NAME@PATH",
-}
+_READERS = {"file": _file, "verl": _verl, "reasoning_gym": _reasoning_gym, "rlve": _rlve}

@@ -5,7 +5,8 @@ A checkout has a package `Gym` with two classes a task, found by its identifier 
 fresh one. Difficulties have no upper bound. Rewards there go from -1 to 1; here an answer is right, 1, or wrong, 0,
 and the score stands in the verdict's `error`.
 
-`Gym` imports torch, to seed it, and uses it for nothing else: where torch is not installed, a stand-in is given.
+`Gym` imports torch, to seed it, and uses it for nothing else. In a worker, and where torch is not installed, there is a
+stand-in for it: torch takes seconds to import, and more address space than a worker has.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from typing import Any
 
 from zaya_jax.environments.answer_tags import REQUEST, last_answer
 from zaya_jax.environments.environment import Environment, Problem, Verdict
+from zaya_jax.environments.worker_main import in_worker
 from zaya_jax.errors import UserError, mistake
 
 ATTEMPTS = 8  # seeds that are tried for a problem: some tasks refuse some of them
@@ -110,7 +112,7 @@ def _registries(path: pathlib.Path, where: str) -> tuple[dict[str, Any], dict[st
         )
     if str(path) not in sys.path:
         sys.path.append(str(path))
-    if "torch" not in sys.modules and importlib.util.find_spec("torch") is None:
+    if "torch" not in sys.modules and (in_worker() or importlib.util.find_spec("torch") is None):
         sys.modules["torch"] = _torch()
     try:
         environments = importlib.import_module("Gym.environments").identifier2environment

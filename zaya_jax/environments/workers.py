@@ -209,24 +209,24 @@ class _Process:
             process.wait()
 
     def _start(self) -> None:
+        if self._process is not None and self._speaks():
+            self.stop()
         with self._lock:
             if self._closed:
                 raise concurrent.futures.CancelledError
-            if self._process is not None:
-                return
-            ours, theirs = socket.socketpair()
-            with theirs:
-                arguments = [str(theirs.fileno()), str(self.limits.memory_mb << 20)]
-                self._process = subprocess.Popen(
-                    [sys.executable, "-P", "-m", "zaya_jax.environments.worker_main", *arguments],
-                    stdin=subprocess.PIPE,  # its lifeline
-                    stdout=subprocess.DEVNULL,
-                    stderr=subprocess.DEVNULL,
-                    pass_fds=(theirs.fileno(),),
-                    start_new_session=True,
-                    env=_environment(self.limits.hash_seed),
-                )
-            self._channel = ours
+            if self._process is None:
+                self._process, self._channel = _started(self.limits)
+
+    def _speaks(self) -> bool:
+        """Whether the worker ended, or says something unasked: its next reply could not be told from that."""
+        self._channel.settimeout(0)
+        try:
+            self._channel.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return False
+        except OSError:
+            pass
+        return True
 
     def _exchange(self, number: int, line: bytes) -> dict[str, Any]:
         deadline = time.monotonic() + _START_WITHIN
@@ -250,10 +250,11 @@ class _Process:
 
     def _reply(self, number: int, data: bytes, deadline: float, seconds: float) -> tuple[dict[str, Any], bytes]:
         """A reply, and what came behind it."""
-        pieces = bytearray(data)
-        while (end := pieces.find(b"\n")) < 0:
-            if len(pieces) > MOST_REPLY:
-                raise _Broken("garbage", f"{len(pieces)} bytes without an end")
+        pieces, seen = bytearray(data), 0
+        while (end := pieces.find(b"\n", seen)) < 0:
+            seen = len(pieces)
+            if seen > MOST_REPLY:
+                raise _Broken("garbage", f"{seen} bytes without an end")
             if not (piece := self._receive(deadline, seconds)):
                 raise _Broken("died")
             pieces += piece
@@ -289,6 +290,22 @@ class _Broken(Exception):
     def __init__(self, kind: str, detail: str = ""):
         super().__init__(kind, detail)
         self.kind, self.detail = kind, detail
+
+
+def _started(limits: WorkerLimits) -> tuple[subprocess.Popen, socket.socket]:
+    ours, theirs = socket.socketpair()
+    with theirs:
+        arguments = [str(theirs.fileno()), str(limits.memory_mb << 20)]
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "zaya_jax.environments.worker_main", *arguments],
+            stdin=subprocess.PIPE,  # its lifeline
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            pass_fds=(theirs.fileno(),),
+            start_new_session=True,
+            env=_environment(limits.hash_seed),
+        )
+    return process, ours
 
 
 def _environment(hash_seed: int) -> dict[str, str]:
