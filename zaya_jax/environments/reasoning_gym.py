@@ -1,8 +1,8 @@
 """Data sets of reasoning-gym (arXiv 2505.24760; `pip install -e .[rl]`) as environments.
 
 Its prompts say nothing about the form of an answer, and its scorers are lenient: most give parts of the reward to an
-answer that holds the right one somewhere. Here the last pair of answer tags counts alone, and only a score of 0.99 or
-more is right. What cannot be used even so is in `DENIED`.
+answer that holds the right one somewhere. Here the last pair of answer tags counts alone, only a score of 0.99 or more
+is right, and nothing may stand beside the right answer. What cannot be used even so is in `DENIED`.
 
 Difficulty d sets every attribute of a data set's curriculum to level d, or to its last one. Levels end, mostly after
 four or five: a problem beyond them says `"saturated": true` in its `meta`.
@@ -52,7 +52,6 @@ DENIED = {
     "string_insertion": _EVALUATES,
     "countdown": _SYMPY,
     "intermediate_integration": _SYMPY,
-    "polynomial_equations": _SYMPY,
     "polynomial_multiplication": _SYMPY,
     "simple_integration": _SYMPY,
     "coin_flip": "its scorer has an absolute tolerance, and takes 0 for a small probability",
@@ -138,8 +137,14 @@ def _verify(name: str, problem: Problem, response: str) -> Verdict:
         raise
     except Exception as error:  # of what is no answer, in prime_factorization for instance
         return Verdict(0.0, False, True, f"scorer: {type(error).__name__}", answer)
-    correct = score >= PASSING
+    correct = score >= PASSING and not (score < 1 and _holds(answer, entry["answer"]))
     return Verdict(float(correct), correct, True, None if correct else f"score {score:.3g}", answer)
+
+
+def _holds(answer: str, gold: Any) -> bool:
+    """Whether the right answer is only a part of what was given: the score is then the ratio of their lengths, and near
+    enough to 1 for a long one."""
+    return isinstance(gold, str) and gold != answer and gold in answer
 
 
 @functools.lru_cache(64)
