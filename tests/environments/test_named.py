@@ -65,6 +65,7 @@ def test_ones_own_by_module_and_attribute():
         ("file:/no/such.jsonl", "/no/such.jsonl: cannot be read; found No such file or directory"),
         ("rlve:Sorting", "environment rlve:Sorting: names no checkout; expected rlve:NAME@PATH"),
         ("rlve:Sorting@/no/such", "no checkout of RLVE; expected a folder Gym/environments in it"),
+        ("rlve:Countdown@/no/such", "is not usable for training; found its scorer evaluates the answer as Python"),
         ("reasoning_gym:sudoku", "environment reasoning_gym:sudoku: is not usable for training; found takes minutes"),
     ],
 )  # fmt: skip

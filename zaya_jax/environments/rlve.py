@@ -27,6 +27,7 @@ from zaya_jax.environments.environment import Environment, Problem, Verdict
 from zaya_jax.environments.worker_main import in_worker
 from zaya_jax.errors import UserError, mistake
 
+DENIED = {"Countdown": "its scorer evaluates the answer as Python"}
 ATTEMPTS = 8  # seeds that are tried for a problem: some tasks refuse some of them
 _FOREVER = 10**6  # seconds; a worker's own clock ends what hangs, with the thread that Gym would leave behind
 
@@ -39,10 +40,12 @@ def rlve_environment(name: str, path: pathlib.Path | str) -> Environment:
         path: the folder that holds `Gym`.
 
     Raises:
-        UserError: there is no checkout, it cannot be imported, or has no such identifier.
+        UserError: there is no checkout, it cannot be imported, has no such identifier, or that is denied.
     """
     path = pathlib.Path(path).expanduser().resolve()
     where = f"environment rlve:{name}@{path}"
+    if name in DENIED:
+        raise mistake("is not usable for training", where=where, found=DENIED[name])
     environments, controllers = _registries(path, where)
     for registry in (environments, controllers):
         if name not in registry:
