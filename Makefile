@@ -56,7 +56,7 @@ benchmark-cpu: $(INSTALLED_TORCH)  ## speed on this CPU, side by side with trans
 constraints: $(BIN)/pip  ## write constraints.txt anew from the newest versions that resolve
 	$(PYTHON) -m venv --clear .cache/constraints
 	$(call install_torch,.cache/constraints/bin/python)
-	.cache/constraints/bin/python -m pip install -e ".[test,parity,benchmarks,hub,plot,parquet,grading,serve,serve-test]"
+	.cache/constraints/bin/python -m pip install -e ".[test,parity,benchmarks,hub,plot,parquet,grading,rl,serve,serve-test]"
 	.cache/constraints/bin/python -m pip freeze --exclude-editable > .cache/freeze.txt
 	{ grep '^#' constraints.txt; sed 's/+cpu$$//' .cache/freeze.txt | LC_ALL=C sort -f; } > .cache/constraints.txt
 	mv .cache/constraints.txt constraints.txt

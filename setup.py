@@ -26,6 +26,7 @@ EXTRAS = {
     "test": ["pytest>=9.2", "pytest-xdist>=3.8", "hypothesis>=6.170", "ruff>=0.17.6", "import-linter>=2.16"],
     "parity": TORCH,
     "benchmarks": [*TORCH, "psutil>=7.2"],
+    "rl": ["reasoning-gym>=0.1.25,<0.2"],
     "grading": ["math-verify>=0.9,<0.10"],
     "serve": ["starlette>=1.10,<2", "uvicorn>=0.54,<1", "prometheus-client>=0.26,<1"],
     "serve-test": ["openai>=3.57,<4", "httpx2>=2.16,<3"],  # the tests of serving are skipped without it

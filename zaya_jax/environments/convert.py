@@ -7,8 +7,6 @@ Files are csv, json, jsonl or parquet (extra `parquet`). What comes out is check
 from __future__ import annotations
 
 import collections
-import csv
-import json
 import pathlib
 import pickletools
 import sys
@@ -18,8 +16,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from zaya_jax.environments.ifeval import check_of
-from zaya_jax.environments.rows import read_rows
 from zaya_jax.environments.schema import MOST_BYTES, check_date, check_row, is_small_integer
+from zaya_jax.environments.tables import parse_json, read_table
 from zaya_jax.errors import mistake
 from zaya_jax.sampling.files import write_rows
 
@@ -60,25 +58,6 @@ def convert(
         check_row(row, f"{source}, problem {row['id']}")
     write_rows(output, made)
     return len(made)
-
-
-def read_table(path: pathlib.Path | str) -> list[tuple[str, dict[str, Any]]]:
-    """The rows of a csv, json (a list of objects), jsonl or parquet file, each with where it stands.
-
-    Raises:
-        UserError: it cannot be read, is none of these, or is empty.
-    """
-    path = pathlib.Path(path).expanduser()
-    readers = {".csv": _read_csv, ".json": _read_json, ".jsonl": read_rows, ".parquet": _read_parquet}
-    if path.suffix not in readers:
-        raise mistake("unknown kind of file", where=path, expected=", ".join(readers), found=path.suffix or "no suffix")
-    try:
-        rows = list(readers[path.suffix](path))
-    except OSError as error:
-        raise mistake("cannot be read", where=path, found=error.strerror or error) from None
-    if not rows:
-        raise mistake("is empty", where=path, expected="at least one row")
-    return rows
 
 
 def _matharena(rows: Sequence[tuple[str, Row]]) -> list[dict[str, Any]]:
@@ -135,8 +114,8 @@ def _livecodebench(rows: Sequence[tuple[str, Row]]) -> list[dict[str, Any]]:
 
 
 def _livecodebench_row(row: Row, where: str) -> dict[str, Any]:
-    function = (_json(row.get("metadata") or "{}", where, "metadata") or {}).get("func_name")
-    tests = _json(row["public_test_cases"], where, "public_test_cases")
+    function = (parse_json(row.get("metadata") or "{}", where, "metadata") or {}).get("func_name")
+    tests = parse_json(row["public_test_cases"], where, "public_test_cases")
     tests = tests + _private_tests(row["private_test_cases"], where)
     made = [{"input": test["input"], "output": test["output"], "testtype": test["testtype"]} for test in tests]
     for test in made:
@@ -155,7 +134,7 @@ def _livecodebench_row(row: Row, where: str) -> dict[str, Any]:
 def _private_tests(value: str, where: str) -> list[Any]:
     """Private tests: JSON, or base64 of zlib of JSON, or of a pickle that is a text of JSON and nothing else."""
     if value.lstrip().startswith("["):
-        return _json(value, where, "private_test_cases")
+        return parse_json(value, where, "private_test_cases")
     try:
         unpacker = zlib.decompressobj()
         data = unpacker.decompress(b64decode(value, validate=True), MOST_BYTES)
@@ -164,7 +143,7 @@ def _private_tests(value: str, where: str) -> list[Any]:
     if unpacker.unconsumed_tail:
         raise mistake("private_test_cases are too large", where=where, expected=f"at most {MOST_BYTES >> 20} MiB")
     text = pickled_text(data, where) if data[:1] == b"\x80" else data
-    return _json(text, where, "private_test_cases")
+    return parse_json(text, where, "private_test_cases")
 
 
 # What a pickle of one text is made of. None of these imports, calls or builds anything.
@@ -250,42 +229,3 @@ def _within(row: Row, since: str | None, until: str | None) -> bool:
 
 def _plain(row: Row) -> dict[str, Any]:
     return {key: value for key, value in row.items() if value is not None}
-
-
-def _json(text: str | bytes, where: str, column: str) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, TypeError, RecursionError) as error:
-        raise mistake(f"{column} is not JSON", where=where, found=str(error)[:60]) from None
-
-
-def _read_csv(path: pathlib.Path):
-    csv.field_size_limit(1 << 24)  # a GPQA row holds whole explanations
-    with path.open(encoding="utf-8-sig", newline="") as stream:
-        reader = csv.DictReader(stream)
-        try:
-            for row in reader:
-                yield f"{path}, line {reader.line_num}", {str(key): value for key, value in row.items()}
-        except (csv.Error, UnicodeDecodeError) as error:
-            raise mistake("is not a csv file in UTF-8", where=path, found=str(error)[:60]) from None
-
-
-def _read_json(path: pathlib.Path):
-    rows = _json(path.read_bytes(), str(path), "the file")
-    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise mistake("is not a list of JSON objects", where=path, found=type(rows).__name__)
-    return [(f"{path}, row {number}", row) for number, row in enumerate(rows, 1)]
-
-
-def _read_parquet(path: pathlib.Path):
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError:
-        fix = "run `pip install -e .[parquet]`, or save it as jsonl"
-        raise mistake("parquet needs pyarrow", where=path, found="it is not installed", fix=fix) from None
-    try:
-        rows = pyarrow.parquet.read_table(path).to_pylist()
-    except pyarrow.ArrowException as error:
-        raise mistake("is not a parquet file", where=path, found=str(error)[:60]) from None
-    return [(f"{path}, row {number}", row) for number, row in enumerate(rows, 1)]
