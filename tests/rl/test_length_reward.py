@@ -89,8 +89,9 @@ def test_shorter_is_never_worse(lengths):
 
 
 def test_answers_longer_than_the_maximum_have_a_score():
-    found = length_scores(LengthRewardConfig(max_length=10, free_tokens=0), [1, 1], [10, 11])
-    np.testing.assert_array_equal(found, [0.5, -0.5])
+    config = LengthRewardConfig(max_length=10, free_tokens=0)
+    for lengths in ([10, 11], [12, 15]):
+        np.testing.assert_array_equal(length_scores(config, [1, 1], lengths), [0.5, -0.5])
 
 
 def test_prompts_are_apart():

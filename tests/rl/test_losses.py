@@ -66,21 +66,23 @@ def test_dppo_weighs_a_token_no_more_than_the_cap(x64):
 
 
 def test_clip_by_hand(x64):
-    """Ratios 1.25 (inside), 1.5 (above 1.28), .9 (inside), .5 (below .8)."""
-    pi, mu = logs(0.5, 0.6, 0.45, 0.2), logs(0.4, 0.4, 0.5, 0.4)
+    """Ratios 1.25 (inside), 1.5 (above 1.28), .75 and .5 (below .8)."""
+    pi, mu = logs(0.5, 0.6, 0.3, 0.2), logs(0.4, 0.4, 0.4, 0.4)
     loss, told, gradient = run(ClipConfig(), pi, mu, jnp.array([1.0]), MASK)
-    np.testing.assert_allclose(loss, [[-1.25, -1.28, -0.9, -0.5]], rtol=1e-12)
-    np.testing.assert_allclose(gradient, [[-1.25, 0, -0.9, -0.5]], rtol=1e-12)
+    np.testing.assert_allclose(loss, [[-1.25, -1.28, -0.75, -0.5]], rtol=1e-12)
+    np.testing.assert_allclose(gradient, [[-1.25, 0, -0.75, -0.5]], rtol=1e-12)
     assert (float(told.kept), float(told.clipped)) == (3, 1)
     loss, told, gradient = run(ClipConfig(), pi, mu, jnp.array([-2.0]), MASK)
-    np.testing.assert_allclose(loss, [[2.5, 3.0, 1.8, 1.6]], rtol=1e-12)
-    np.testing.assert_allclose(gradient, [[2.5, 3.0, 1.8, 0]], rtol=1e-12)
+    np.testing.assert_allclose(loss, [[2.5, 3.0, 1.6, 1.6]], rtol=1e-12)
+    np.testing.assert_allclose(gradient, [[2.5, 3.0, 0, 0]], rtol=1e-12)
+    assert (float(told.kept), float(told.clipped)) == (2, 2)
 
 
 def test_k3_by_hand(x64):
-    """r - 1 - log r of ratios 2, 1/2, 1: 1 - log 2, log 2 - 1/2, 0; their sum is 1/2."""
-    pi, mu = logs(0.5, 0.25, 0.5), logs(0.25, 0.5, 0.5)
-    assert float(run(DppoConfig(), pi, mu, jnp.array([1.0]), MASK[:, :3])[1].kl) == pytest.approx(0.5, rel=1e-12)
+    """r - 1 - log r of ratios 2, 4, 1: 1 - log 2, 3 - log 4, 0."""
+    pi, mu = logs(0.5, 0.4, 0.5), logs(0.25, 0.1, 0.5)
+    found = run(DppoConfig(), pi, mu, jnp.array([1.0]), MASK[:, :3])[1].kl
+    assert float(found) == pytest.approx(4 - 3 * math.log(2), rel=1e-12)
 
 
 def random_case(seed, moved=0.5):
@@ -148,8 +150,9 @@ def test_ratios_beyond_all_numbers_do_not_overflow(config):
 
 def test_a_token_that_became_impossible_and_is_masked_has_no_loss():
     """A < 0, mu = 1/2, pi = 0: it moved down by more than delta; log pi is -inf."""
-    loss, _, gradient = run(DppoConfig(), jnp.array([[-jnp.inf]]), jnp.log(jnp.array([[0.5]])), jnp.array([-1.0]), MASK)
-    assert (float(loss[0, 0]), float(gradient[0, 0])) == (0, 0)
+    pi, mu = jnp.array([[-jnp.inf]]), jnp.log(jnp.array([[0.5]]))
+    loss, told = dppo_loss(DppoConfig(), pi, mu, jnp.array([-1.0]), MASK[:, :1])
+    assert (float(loss[0, 0]), float(told.kept)) == (0, 0)
 
 
 def test_no_advantage_is_no_loss_and_no_push_to_mask(x64):

@@ -13,16 +13,17 @@ from zaya_jax.rl.parity import Parity, compare, pearson, route_flips
 
 
 def test_by_hand():
-    """Probabilities .5 .25 .5 of the engine, .25 .5 .5 of the trainer; a fourth token does not count.
+    """Probabilities .5 .1 .3 of the engine, .25 .4 .3 of the trainer; a fourth token does not count.
 
-    Ratios 1/2, 2, 1: K3 is log 2 - 1/2, 1 - log 2, 0. Deviations from the means: (1, -2, 1) and (-2, 1, 1) twelfths.
+    Ratios 1/2, 4, 1: K3 is log 2 - 1/2, 3 - log 4, 0. Deviations from the means .3 and .95 / 3: (.2, -.2, 0) and
+    (-.2, .25, -.05) / 3 of it; the sum of their products is -.09 / 3, of their squares .08 and .105 / 9.
     """
-    engine, trainer = np.log([[0.5, 0.25], [0.5, 0.9]]), np.log([[0.25, 0.5], [0.5, 0.1]])
+    engine, trainer = np.log([[0.5, 0.1], [0.3, 0.9]]), np.log([[0.25, 0.4], [0.3, 0.1]])
     found = compare(engine, trainer, [[1, 1], [1, 0]])
     assert found.tokens == 3
-    assert found.max_delta == pytest.approx(math.log(2), rel=1e-12)
-    assert found.kl == pytest.approx(0.5 / 3, rel=1e-12)
-    assert found.pearson == pytest.approx((-2 - 2 + 1) / 6, rel=1e-12)
+    assert found.max_delta == pytest.approx(math.log(4), rel=1e-12)
+    assert found.kl == pytest.approx((2.5 - math.log(2)) / 3, rel=1e-12)
+    assert found.pearson == pytest.approx(-0.09 / 3 / math.sqrt(0.08 * 0.105 / 9), rel=1e-12)
     assert (found.route_flips, found.routes) == (None, None)
 
 
@@ -36,14 +37,13 @@ def test_the_same_numbers_agree():
 def test_k3_of_a_tiny_difference_is_half_its_square():
     """exp(d) - 1 - d written so would be rounding alone."""
     found = compare([-1.0, -2.0], [-1.0 + 1e-7, -2.0 - 1e-7], [1, 1])
-    assert found.kl == pytest.approx(1e-14 / 2, rel=1e-6)
+    assert found.kl == pytest.approx(1e-14 / 2, rel=1e-6, abs=0)
 
 
 def test_float32_log_probabilities_are_compared_in_float64():
-    engine = np.linspace(-5, -0.1, 7, dtype=np.float32)
-    trainer = np.nextafter(engine, np.float32(0))
-    delta = (trainer.astype(np.float64) - engine.astype(np.float64)).max()
-    assert compare(engine, trainer, np.ones(7)).max_delta == delta > 0
+    engine, trainer = np.array([-5.0], np.float32), np.array([-0.1], np.float32)
+    exact = 5 + float(trainer[0])
+    assert compare(engine, trainer, [1]).max_delta == exact != float(trainer[0] - engine[0])
 
 
 @given(st.lists(st.tuples(st.floats(0.01, 1), st.floats(0.01, 1)), min_size=2, max_size=20))
