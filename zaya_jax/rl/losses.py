@@ -69,7 +69,7 @@ class LossMetrics:
         clipped: DPPO: kept ones whose weight is the cap. PPO: those whose ratio the clip replaced.
         ratio: pi / mu.
         kl: K3, r - 1 - log r with r = pi / mu: an estimate of KL(mu || pi) in nats that is never negative
-            (Schulman, "Approximating KL divergence", 2020).
+            (Schulman, "Approximating KL divergence", 2020). Here as in the losses log r is clipped to 20 either way.
     """
 
     tokens: jax.Array
