@@ -16,12 +16,12 @@ Each file says how its size grows with the difficulty.
 
 from __future__ import annotations
 
-from zaya_jax.environments.environment import Environment
 from zaya_jax.environments.families.addition import ADDITION
 from zaya_jax.environments.families.automaton import AUTOMATON
 from zaya_jax.environments.families.chain import CHAIN
 from zaya_jax.environments.families.cipher import CIPHER
 from zaya_jax.environments.families.falsify import FALSIFY
+from zaya_jax.environments.families.family import Family, spoil
 from zaya_jax.environments.families.knights import KNIGHTS
 from zaya_jax.environments.families.positions import POSITIONAL, positions
 from zaya_jax.environments.families.program_input import PROGRAM_INPUT
@@ -30,7 +30,7 @@ from zaya_jax.environments.families.program_rebuild import PROGRAM_REBUILD
 from zaya_jax.environments.families.shortest_path import SHORTEST_PATH
 from zaya_jax.environments.families.sorting import SORTING
 
-FAMILIES: dict[str, Environment] = {
+FAMILIES: dict[str, Family] = {
     family.name: family
     for family in (
         CIPHER,
@@ -47,4 +47,4 @@ FAMILIES: dict[str, Environment] = {
     )
 }
 
-__all__ = ["FAMILIES", "POSITIONAL", "positions"]
+__all__ = ["FAMILIES", "POSITIONAL", "Family", "positions", "spoil"]

@@ -1,18 +1,20 @@
 """What the task families share: how a problem is drawn, how an answer is judged, how working is written down.
 
-A family is four functions. `make` draws a problem, `judge` tells a right answer from a wrong one, and `work` solves the
-problem step by step; `work` takes its values through a `Slip`, so that the same code also writes attempts that go
-wrong somewhere and carry the error on, as a model's do. `environment` makes the contract's `Environment` of them.
+A family is three functions: `make` draws a problem, `judge` tells a right answer from a wrong one, `work` solves the
+problem step by step. `work` passes each value that it finds through a `Slip`, which may put a wrong one in its place:
+so the same code writes attempts that go wrong somewhere and carry the error on, as a model's do.
 
 Prompts, working and answers are printable ASCII and newlines, and short: a model that reads bytes has few to spare.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import functools
+import itertools
 import random
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Any
 
 from zaya_jax.environments.environment import Environment, Problem, Verdict
@@ -29,11 +31,22 @@ EVERY = 4  # positions between two marks
 WRONG = "wrong"
 
 
+@dataclasses.dataclass(frozen=True)
+class Family(Environment):
+    """An environment that also writes attempts which go wrong.
+
+    Attributes:
+        work: (hidden, slip) -> lines of working, and the answer that they come to.
+    """
+
+    work: Work | None = None
+
+
 class NoAnswerError(Exception):
     """A judge's: the text does not have the form of an answer. The message says why in a few words."""
 
 
-def environment(name: str, make: Make, form: str, judge: Judge, work: Work) -> Environment:
+def environment(name: str, make: Make, form: str, judge: Judge, work: Work) -> Family:
     """A family as the contract has it.
 
     Args:
@@ -42,12 +55,27 @@ def environment(name: str, make: Make, form: str, judge: Judge, work: Work) -> E
         judge: (hidden, answer) -> None if the answer is right, else why not in a few words.
         work: (hidden, slip) -> lines of working, and the answer that they come to.
     """
-    return Environment(
+    return Family(
         name,
         functools.partial(_generate, name, make),
         functools.partial(_verify, re.compile(form), judge),
         functools.partial(_explain, work),
+        work,
     )
+
+
+def spoil(family: Family, problem: Problem, chance: random.Random) -> tuple[str, str]:
+    """An attempt with an error or two that it goes on from, and its answer, which is wrong but for rare luck."""
+    calls = itertools.count()
+    family.work(problem.hidden, lambda right, wrongs: (right, next(calls))[0])
+    count, reasoning, answer = next(calls), "", ""
+    for _ in range(20):
+        wrong = {chance.randrange(count) for _ in range(chance.randint(1, 2))}
+        lines, answer = family.work(problem.hidden, _slips(chance, wrong))
+        reasoning = "\n".join(lines)
+        if not family.verify(problem, answer).correct:
+            break
+    return reasoning, answer
 
 
 def honest(right: Any, wrongs: Sequence[Any]) -> Any:
@@ -111,6 +139,12 @@ def _verify(form: re.Pattern[str], judge: Judge, problem: Problem, response: str
     except NoAnswerError as none:
         return Verdict(0.0, False, False, str(none))
     return Verdict(float(error is None), error is None, True, error, answer)
+
+
+def _slips(chance: random.Random, places: Container[int]) -> Slip:
+    """A slip that goes wrong at these of its calls, where it can."""
+    calls = itertools.count()
+    return lambda right, wrongs: chance.choice(wrongs) if next(calls) in places and wrongs else right
 
 
 def _explain(work: Work, problem: Problem) -> tuple[str, str]:

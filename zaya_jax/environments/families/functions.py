@@ -1,4 +1,4 @@
-"""Functions of x as straight-line programs: an operation with a constant a statement, e.g. "y=x*3;y=min(y,20)".
+"""Functions of x as straight-line programs: operations with numbers, two a statement, e.g. "y=min(x*3,20);y=(y-1)//2".
 
 Drawn so that values stay small and the function is not a constant. `program_input`, `program_rebuild` and `falsify`
 are about them.
@@ -15,7 +15,7 @@ LARGEST = 999  # of values over the inputs that a function is drawn for
 
 
 def steps_of(difficulty: int) -> int:
-    """Statements of a function: 1 + d // 2."""
+    """Operations of a function: 1 + d // 2."""
     return 1 + difficulty // 2
 
 
@@ -24,11 +24,11 @@ def inputs_of(difficulty: int) -> range:
     return range(10 + difficulty)
 
 
-def draw_function(chance: random.Random, difficulty: int) -> list[Operation]:
-    """Draws one that has at least two values on its inputs, none of them beyond `LARGEST` on the way."""
+def draw_function(chance: random.Random, inputs: Sequence[int], steps: int) -> list[Operation]:
+    """Draws one of so many operations. Each leaves at least two values on the inputs, none of them beyond `LARGEST`."""
     function: list[Operation] = []
-    values = list(inputs_of(difficulty))
-    for _ in range(steps_of(difficulty)):
+    values = list(inputs)
+    for _ in range(steps):
         operation, made = _extended(chance, values)
         function, values = [*function, operation], made
     return function
@@ -53,7 +53,7 @@ def apply(operation: Operation, value: int) -> int:
 
 
 def trace(function: Sequence[Operation], x: int) -> list[int]:
-    """The values after each statement; the last one is the result."""
+    """The values after each operation; the last one is the result."""
     values = []
     for operation in function:
         x = apply(operation, x)
@@ -63,11 +63,17 @@ def trace(function: Sequence[Operation], x: int) -> list[int]:
 
 def program(function: Sequence[Operation]) -> str:
     """The function in the language of `families.language`."""
-    return ";".join(_statement(operation, "y" if number else "x") for number, operation in enumerate(function))
+    statements = []
+    for place in range(0, len(function), 2):
+        text, before = "y" if place else "x", ""
+        for operation in function[place : place + 2]:
+            text, before = _written(operation, text, before), operation[0]
+        statements.append(f"y={text}")
+    return ";".join(statements)
 
 
 def simple_functions(steps: int) -> Iterator[tuple[Operation, ...]]:
-    """All functions of so many statements with numbers of 1 to 9: what else a few examples may mean."""
+    """All functions of so many operations with numbers of 1 to 9: what else a few examples may mean."""
     if steps == 0:
         yield ()
         return
@@ -85,6 +91,10 @@ def _extended(chance: random.Random, values: Sequence[int]) -> tuple[Operation, 
     return ("+", 1), [value + 1 for value in values]
 
 
-def _statement(operation: Operation, source: str) -> str:
+def _written(operation: Operation, text: str, before: str) -> str:
+    """The operation on an expression whose last operator is `before`."""
     sign, number = operation
-    return f"y={sign}({source},{number})" if sign in ("min", "max") else f"y={source}{sign}{number}"
+    if sign in ("min", "max"):
+        return f"{sign}({text},{number})"
+    weaker = before in ("+", "-") and sign not in ("+", "-")
+    return f"({text}){sign}{number}" if weaker else f"{text}{sign}{number}"

@@ -50,9 +50,7 @@ def work(hidden: Mapping[str, Any], slip: Slip) -> tuple[list[str], str]:
     return lines_with_marks(steps, lambda number: known[number - 1]), _listed(knight)
 
 
-def _statement(
-    chance: random.Random, knight: Mapping[str, bool], speaker: str, about: str, known: str | None
-) -> str:
+def _statement(chance: random.Random, knight: Mapping[str, bool], speaker: str, about: str, known: str | None) -> str:
     """What the speaker may say about somebody, alone or together with somebody who is known."""
     if known is None:
         return ("+" if knight[about] == knight[speaker] else "-") + about

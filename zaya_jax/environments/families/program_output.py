@@ -17,7 +17,7 @@ _NEAR = 3
 
 
 def make(chance: random.Random, difficulty: int) -> tuple[str, dict[str, Any]]:
-    """Draws a program. A statement is [operator, place of the left variable, place of the right one or None, number]."""
+    """Draws a program. A statement is [operator, index of the left variable, of the right one or None, number]."""
     values = [chance.randint(1, 9)]
     statements: list[list[Any]] = []
     for _ in range(1 + difficulty):
@@ -50,7 +50,11 @@ def _drawn(chance: random.Random, values: list[int], largest: int) -> tuple[list
         if latest and chance.random() < 0.5:
             right = chance.randint(max(0, latest - _NEAR), latest - 1)
         operand = number if right is None else values[right]
-        if _defined(sign, operand) and abs(value := apply((sign, operand), values[latest])) <= largest:
+        if not _defined(sign, operand):
+            continue
+        value = apply((sign, operand), values[latest])
+        # 0 and 1 are kept rare: from them on a program is easily guessed.
+        if abs(value) <= largest and (value not in (0, 1) or chance.random() < 0.2):
             return [sign, latest, right, number], value
     return ["min", latest, None, 9], min(values[latest], 9)
 

@@ -3,8 +3,8 @@
 The answer is any program of `families.language`; it is judged on the inputs that were not shown as well. After CodeARC
 (Wei et al. 2025, arXiv 2503.23145) as the ZAYA1 report takes it up.
 
-Difficulty d: the hidden function has 1 + d // 2 statements; inputs are 0 to 9 + d. Three examples are shown, and more
-as long as a function of at most two statements fits them but not the others: what is asked is what is to be seen.
+Difficulty d: the hidden function has 1 + d // 2 operations; inputs are 0 to 9 + d. Three examples are shown, and more
+as long as a function of at most two operations fits them but not the others: what is asked is what is to be seen.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ _SHOWN, _HELD_OUT, _DECOYS = 3, 3, 2
 
 def make(chance: random.Random, difficulty: int) -> tuple[str, dict[str, Any]]:
     """Draws a function, the inputs to show, and functions that fit not all of them."""
-    function = draw_function(chance, difficulty)
-    inputs = list(inputs_of(difficulty))
+    inputs, steps = list(inputs_of(difficulty)), steps_of(difficulty)
+    function = draw_function(chance, inputs, steps)
     chance.shuffle(inputs)
     results = [trace(function, x)[-1] for x in inputs]
-    shown = _enough(inputs, results, min(2, steps_of(difficulty)))
+    shown = _enough(inputs, results, min(2, steps))
     examples = [[x, y] for x, y in zip(inputs, results)]
     hidden = {
         "shown": examples[:shown],

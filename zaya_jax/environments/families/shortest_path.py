@@ -8,12 +8,13 @@ Difficulty d: 4 + d // 2 nodes, a random spanning tree and 2 + d more edges wher
 from __future__ import annotations
 
 import heapq
+import itertools
 import random
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from zaya_jax.environments.families.family import WRONG, Slip, environment, symbol
+from zaya_jax.environments.families.family import Slip, environment, symbol
 
 _NODE = "[a-z][0-9]{0,6}"
 _NODES = re.compile(_NODE)
@@ -41,14 +42,14 @@ def judge(hidden: Mapping[str, Any], answer: str) -> str | None:
     if (nodes[0], nodes[-1]) != (hidden["source"], hidden["target"]):
         return "not from source to target"
     weights = _weights(hidden["edges"])
-    steps = list(zip(nodes, nodes[1:]))
+    steps = list(itertools.pairwise(nodes))
     if any(step not in weights for step in steps):
         return "not along edges"
     return None if sum(weights[step] for step in steps) == hidden["length"] else "not the shortest"
 
 
 def work(hidden: Mapping[str, Any], slip: Slip) -> tuple[list[str], str]:
-    """Dijkstra's algorithm, a line a node in the order of their distances: "2:abc=4" has a shortest path and its length."""
+    """Dijkstra's algorithm, a line a node, nearest first: "2:abc=4" has a shortest path and its length."""
     settled = _settled(hidden["edges"], hidden["source"], slip)
     place = next(place for place, (_, path) in enumerate(settled) if path[-1] == hidden["target"])
     lines = [f"{number}:{''.join(path)}={length}" for number, (length, path) in enumerate(settled[: place + 1])]
