@@ -20,6 +20,7 @@ import hashlib
 import itertools
 import pathlib
 import random
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -134,7 +135,7 @@ def draw(environment: Environment, difficulty: int, part: str, seed: int = 0) ->
 
 
 def part_of(prompt: str) -> str:
-    """The part that a prompt belongs to, by its SHA-256: "held_out" for one in `HELD_OUT`. Whoever trains keeps to it."""
+    """The part that a prompt belongs to, by its SHA-256: "held_out" for one in `HELD_OUT`; for whoever trains."""
     held_out = int.from_bytes(hashlib.sha256(prompt.encode()).digest()[:8], "big") % HELD_OUT == 0
     return "held_out" if held_out else "train"
 
@@ -147,11 +148,11 @@ def parse_difficulties(text: str) -> tuple[int, ...]:
     """
     found: list[int] = []
     for piece in text.split(","):
-        first, _, last = piece.strip().partition("-")
-        last = last or first
-        if not (first.isascii() and first.isdigit() and last.isascii() and last.isdigit()) or len(first + last) > 12:
+        match = re.fullmatch(r"\s*([0-9]{1,6})(?:-([0-9]{1,6}))?\s*", piece)
+        pieces = range(int(match[1]), int(match[2] or match[1]) + 1) if match else ()
+        if not pieces:
             raise mistake("not difficulties", expected="e.g. 0-4 or 0,2,8", found=repr(text)[:40])
-        found += range(int(first), int(last) + 1)
+        found += pieces
     return tuple(dict.fromkeys(found))
 
 
@@ -170,7 +171,7 @@ def _in_turn(problems: Sequence[Iterator[Problem]]) -> Iterator[Problem]:
 def _with_attempts(
     family: Family, problem: Problem, making: Making, wording: Wording, chance: random.Random
 ) -> tuple[str, str, str, dict[str, Any]]:
-    """Prompt, reasoning, answer, provenance. From none to all of the attempts are begun as sound ones, equally likely."""
+    """Prompt, reasoning, answer, provenance. From none to all of the attempts are sound, equally likely."""
     reasoning, answer = family.explain(problem)
     sound = chance.randint(0, making.attempts)
     whole = [(reasoning, answer)] * sound + [spoil(family, problem, chance) for _ in range(making.attempts - sound)]

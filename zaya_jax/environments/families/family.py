@@ -65,12 +65,13 @@ def environment(name: str, make: Make, form: str, judge: Judge, work: Work) -> F
 
 
 def spoil(family: Family, problem: Problem, chance: random.Random) -> tuple[str, str]:
-    """An attempt with an error or two that it goes on from, and its answer, which is wrong but for rare luck."""
+    """An attempt with an error or two that it goes on from, and its answer, which is wrong where it can be."""
     calls = itertools.count()
     family.work(problem.hidden, lambda right, wrongs: (right, next(calls))[0])
     count, reasoning, answer = next(calls), "", ""
-    for _ in range(20):
-        wrong = {chance.randrange(count) for _ in range(chance.randint(1, 2))}
+    for tries in range(10):
+        # A search that misses a right answer goes on, and may find the next one: in the end all goes wrong.
+        wrong = {chance.randrange(count + 2) for _ in range(chance.randint(1, 2))} if tries < 9 else None
         lines, answer = family.work(problem.hidden, _slips(chance, wrong))
         reasoning = "\n".join(lines)
         if not family.verify(problem, answer).correct:
@@ -141,10 +142,15 @@ def _verify(form: re.Pattern[str], judge: Judge, problem: Problem, response: str
     return Verdict(float(error is None), error is None, True, error, answer)
 
 
-def _slips(chance: random.Random, places: Container[int]) -> Slip:
-    """A slip that goes wrong at these of its calls, where it can."""
+def _slips(chance: random.Random, places: Container[int] | None) -> Slip:
+    """A slip that goes wrong at these of its calls, None for all, where it can."""
     calls = itertools.count()
-    return lambda right, wrongs: chance.choice(wrongs) if next(calls) in places and wrongs else right
+
+    def slip(right: Any, wrongs: Sequence[Any]) -> Any:
+        number = next(calls)
+        return chance.choice(wrongs) if wrongs and (places is None or number in places) else right
+
+    return slip
 
 
 def _explain(work: Work, problem: Problem) -> tuple[str, str]:

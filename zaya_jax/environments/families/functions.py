@@ -6,11 +6,21 @@ are about them.
 
 from __future__ import annotations
 
+import operator
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 Operation = tuple[str, int]  # e.g. ("*", 3), ("min", 20)
-OPERATORS = ("+", "-", "*", "//", "%", "min", "max")
+OPERATORS: dict[str, Callable[[int, int], int]] = {
+    "+": operator.add,
+    "-": operator.sub,
+    "*": operator.mul,
+    "//": operator.floordiv,
+    "%": operator.mod,
+    "min": min,
+    "max": max,
+}
+_SIMPLE = [(sign, number) for sign in OPERATORS for number in range(1, 10)]
 LARGEST = 999  # of values over the inputs that a function is drawn for
 
 
@@ -25,7 +35,10 @@ def inputs_of(difficulty: int) -> range:
 
 
 def draw_function(chance: random.Random, inputs: Sequence[int], steps: int) -> list[Operation]:
-    """Draws one of so many operations. Each leaves at least two values on the inputs, none of them beyond `LARGEST`."""
+    """Draws one of so many operations.
+
+    Each changes the values of at least a third of the inputs, and leaves at least two, none of them beyond `LARGEST`.
+    """
     function: list[Operation] = []
     values = list(inputs)
     for _ in range(steps):
@@ -36,7 +49,7 @@ def draw_function(chance: random.Random, inputs: Sequence[int], steps: int) -> l
 
 def draw_operation(chance: random.Random, largest: int) -> Operation:
     """Draws one that changes something: a number of 1 to 9, or for min and max of 1 to `largest`."""
-    sign = chance.choice(OPERATORS)
+    sign = chance.choice(tuple(OPERATORS))
     if sign in ("min", "max"):
         return sign, chance.randint(1, max(1, largest))
     return sign, chance.randint(1 if sign in "+-" else 2, 9)
@@ -44,12 +57,7 @@ def draw_operation(chance: random.Random, largest: int) -> Operation:
 
 def apply(operation: Operation, value: int) -> int:
     """The operation's value."""
-    sign, number = operation
-    if sign in ("min", "max"):
-        return min(value, number) if sign == "min" else max(value, number)
-    return {"+": value.__add__, "-": value.__sub__, "*": value.__mul__, "//": value.__floordiv__, "%": value.__mod__}[
-        sign
-    ](number)
+    return OPERATORS[operation[0]](value, operation[1])
 
 
 def trace(function: Sequence[Operation], x: int) -> list[int]:
@@ -72,21 +80,23 @@ def program(function: Sequence[Operation]) -> str:
     return ";".join(statements)
 
 
-def simple_functions(steps: int) -> Iterator[tuple[Operation, ...]]:
-    """All functions of so many operations with numbers of 1 to 9: what else a few examples may mean."""
+def functions_through(inputs: Sequence[int], results: Sequence[int], steps: int) -> Iterator[tuple[Operation, ...]]:
+    """All functions of so many operations with numbers of 1 to 9 that have these results: what examples may mean."""
     if steps == 0:
-        yield ()
+        if list(inputs) == list(results):
+            yield ()
         return
-    for shorter in simple_functions(steps - 1):
-        for sign in OPERATORS:
-            yield from ((*shorter, (sign, number)) for number in range(1, 10))
+    for operation in _SIMPLE:
+        made = [apply(operation, value) for value in inputs]
+        yield from ((operation, *rest) for rest in functions_through(made, results, steps - 1))
 
 
 def _extended(chance: random.Random, values: Sequence[int]) -> tuple[Operation, list[int]]:
     for _ in range(100):
         operation = draw_operation(chance, max(values))
         made = [apply(operation, value) for value in values]
-        if made != list(values) and len(set(made)) > 1 and max(map(abs, made)) <= LARGEST:
+        changed = sum(a != b for a, b in zip(made, values))
+        if 3 * changed >= len(values) and len(set(made)) > 1 and max(map(abs, made)) <= LARGEST:
             return operation, made
     return ("+", 1), [value + 1 for value in values]
 

@@ -48,7 +48,8 @@ def work(hidden: Mapping[str, Any], slip: Slip) -> tuple[list[str], str]:
     lines = []
     for x in range(hidden["inputs"]):
         values = trace([tuple(each) for each in hidden["function"]], x)
-        values[-1] = slip(values[-1], neighbours(values[-1]))
+        wanted = hidden["wanted"]
+        values[-1] = slip(values[-1], [wanted] if values[-1] != wanted else neighbours(wanted))
         lines.append(f"{x}:{','.join(map(str, values))}")
         if values[-1] == hidden["wanted"]:
             break

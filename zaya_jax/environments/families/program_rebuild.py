@@ -18,9 +18,9 @@ from zaya_jax.environments.families.functions import (
     Operation,
     draw_function,
     draw_operation,
+    functions_through,
     inputs_of,
     program,
-    simple_functions,
     steps_of,
     trace,
 )
@@ -70,7 +70,7 @@ def work(hidden: Mapping[str, Any], slip: Slip) -> tuple[list[str], str]:
 def _enough(inputs: Sequence[int], results: Sequence[int], steps: int) -> int:
     """How many of the inputs, in their order, leave no other simple function."""
     shown = _SHOWN
-    rivals = [each for each in simple_functions(steps) if _fits(each, inputs[:shown], results)]
+    rivals = list(functions_through(inputs[:shown], results[:shown], steps))
     while shown < len(inputs) - _HELD_OUT and not all(_fits(each, inputs, results) for each in rivals):
         shown += 1
         rivals = [each for each in rivals if _fits(each, inputs[:shown], results)]
