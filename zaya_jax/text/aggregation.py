@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from zaya_jax.errors import mistake
 from zaya_jax.text.tokenizer import Tokenizer
 
-KINDS = ("math", "code", "choice", "general")
+KINDS = ("math", "code", "choice", "general", "compact")  # compact: for nano models, which read bytes
 _DIRECTORY = pathlib.Path(__file__).with_name("aggregation")
 _SECTIONS = {"aggregate": "attempts", "refine": "attempts", "attempt": "tail"}  # and the field that each must have
 _PROBLEM, _TAIL = "\ue0f0", "\ue0f1"  # of a private use area: where the text is cut
