@@ -1,0 +1,1 @@
+"""Reinforcement learning, and the reward models that it needs."""
