@@ -13,7 +13,7 @@ from absl import flags
 from experiments import launch
 
 FLAGS = flags.FLAGS
-_KINDS = ["", "text", "jsonl", "chat", "preference", "parquet", "python_library", "sums"]
+_KINDS = ["", "text", "jsonl", "chat", "preference", "parquet", "python_library", "sums", "made_preferences"]
 flags.DEFINE_string("validate", None, "What to check.")
 flags.DEFINE_string("source", None, "What to show as windows.")
 flags.DEFINE_enum("kind", "", _KINDS, "Of the data; empty: as the first file looks.")

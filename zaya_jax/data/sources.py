@@ -11,21 +11,24 @@ import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from zaya_jax.data import python_library, sums
+from zaya_jax.data import made_preferences, python_library, sums
 from zaya_jax.data.schema import Example, Text, check_text, parse_chat, parse_preference, parse_text
 from zaya_jax.errors import UserError, mistake
 
 Path = pathlib.Path
 
-KINDS = ("text", "jsonl", "chat", "preference", "parquet", "python_library", "sums")
+KINDS = ("text", "jsonl", "chat", "preference", "parquet", "python_library", "sums", "made_preferences")
+PAIRS = ("preference", "made_preferences")  # whose records are two ways to go on
 RECORDS = (".jsonl", ".parquet")  # suffixes of files of records
 _SUFFIXES = {"jsonl": RECORDS[:1], "parquet": RECORDS[1:]}  # of a directory's files; chat and preference take both
 TOO_LONG = {
     "chat": ("trim", "drop", "error"),
     "sums": ("trim", "drop", "error"),
     "preference": ("drop", "error"),
+    "made_preferences": ("drop", "error"),
 }  # the first is the default
 TOO_LONG_TEXT = ("split", "drop", "error")
+_MADE = {"sums": sums.conversations, "made_preferences": made_preferences.pairs}  # on the spot, by part
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,8 +38,9 @@ class SourceConfig:
     Attributes:
         name: what its examples are called by; letters, digits, "-" and "_".
         kind: "text" (every file is a document), "jsonl" or "parquet" (a text a record), "chat" and "preference"
-            (conversations; jsonl or parquet), "python_library" and "sums" (see these modules of `zaya_jax.data`).
-        path: a file, a directory or a glob; for "python_library" and "sums" the part: "train", "held_out".
+            (conversations; jsonl or parquet), "python_library", "sums" and "made_preferences" (see these modules of
+            `zaya_jax.data`).
+        path: a file, a directory or a glob; for the last three the part: "train", "held_out".
         weight: share of the windows that come from here; the weights of all sources add up to 1.
         too_long: what happens to an example that is longer than the window. "split" (text; its default): pieces that
             fit; "trim" (chat; its default): reasoning is cut, never an answer (`data/trimming.py`); "drop"; "error".
@@ -114,8 +118,8 @@ def entries(source: SourceConfig) -> Iterator[Entry]:
         for name, text in python_library.documents(source.path).items():
             yield Entry(name, text.encode())
         return
-    if source.kind == "sums":
-        for name, record in sums.conversations(source.path):
+    if source.kind in _MADE:
+        for name, record in _MADE[source.kind](source.path):
             yield Entry(name, record)
         return
     files = source_files(source)
@@ -140,7 +144,7 @@ def parse(entry: Entry, source: SourceConfig) -> Example:
     try:
         if source.kind in ("chat", "sums"):
             return parse_chat(record)
-        if source.kind == "preference":
+        if source.kind in PAIRS:
             return parse_preference(record)
         return parse_text(record, source.text_field)
     except UserError as error:

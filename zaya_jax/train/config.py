@@ -8,7 +8,7 @@ from typing import Any, Literal
 import jax
 
 from zaya_jax.data.dataset import DataConfig
-from zaya_jax.data.sources import SourceConfig
+from zaya_jax.data.sources import PAIRS, SourceConfig
 from zaya_jax.errors import mistake
 from zaya_jax.model.config import ModelConfig
 from zaya_jax.model.execution import Execution
@@ -16,6 +16,7 @@ from zaya_jax.model.lora import LoraConfig
 from zaya_jax.parallel import make_mesh
 from zaya_jax.train.optimizer import OptimizerConfig
 from zaya_jax.train.preference import DpoConfig
+from zaya_jax.train.reward_model import BradleyTerryConfig
 from zaya_jax.train.settings import differences
 from zaya_jax.train.trainer import Trainer
 
@@ -120,7 +121,7 @@ class RunConfig:
         tokenizer: "bytes", or a directory that holds one.
         initial: a checkpoint in the hub's format to start from; "" draws fresh weights. Its architecture must be that
             of `model`, but for the base of the rotary embedding and the longest position, which phases change.
-        optimizer, balance_rate, skip, lora, dpo: see `Trainer`. Adapters and preferences need `initial`.
+        optimizer, balance_rate, skip, lora, dpo, reward: see `Trainer`. Adapters and `dpo` need `initial`.
         rows: B, of all devices together; `accumulate` batches of them make a step.
         loss_chunk: tokens whose logits exist at once; 0 is all.
         steps: of the run.
@@ -147,6 +148,7 @@ class RunConfig:
     skip: Literal["frozen", "balanced"] = "frozen"
     lora: LoraConfig | None = None
     dpo: DpoConfig | None = None
+    reward: BradleyTerryConfig | None = None
     rows: int = 8
     accumulate: int = 1
     loss_chunk: int = 0
@@ -182,12 +184,16 @@ class RunConfig:
         if (self.lora or self.dpo) and not self.initial:
             fix = "set --config.initial to a checkpoint's directory"
             raise mistake("adapters and preferences need a model to begin with", where="initial", fix=fix)
-        preferences = [source.name for source in self.data.sources if source.kind == "preference"]
-        if self.dpo and len(preferences) < len(self.data.sources):
+        preferences = [source.name for source in self.data.sources if source.kind in PAIRS]
+        if (self.dpo or self.reward) and len(preferences) < len(self.data.sources):
             raise mistake("not preferences", where="data.sources", expected='kind "preference" of every source')
-        if preferences and not self.dpo:
-            fix = "set dpo, or take another source"
+        if preferences and not (self.dpo or self.reward):
+            fix = "set dpo or reward, or take another source"
             raise mistake("preferences without a loss on pairs", where="data.sources", found=preferences[0], fix=fix)
+        others = [name for name in ("dpo", "lora") if getattr(self, name)] + ["samples"] * bool(self.samples.every)
+        if self.reward and others:
+            fix = "leave it out: a reward model is trained whole, and writes nothing"
+            raise mistake(f"goes not together with {others[0]}", where="reward", fix=fix)
         if self.lora and self.optimizer.name != "adamw":
             found = repr(self.optimizer.name)
             raise mistake("adapters are trained by AdamW", where="optimizer.name", expected="'adamw'", found=found)
@@ -208,6 +214,7 @@ class RunConfig:
             self.loss_chunk,
             self.lora,
             self.dpo,
+            self.reward,
         )
 
 
@@ -241,7 +248,8 @@ def conflicts(old: dict[str, Any], new: dict[str, Any]) -> dict[str, tuple[Any, 
     free = _OPERATIONAL_PREFIXES
     if _rows(old) == _rows(new):
         free += ("rows.", "accumulate.")
-    return {key: pair for key, pair in found.items() if not f"{key}.".startswith(free)}
+    # What is not there and what is None are the same: a field that came later, and is not used.
+    return {key: pair for key, pair in found.items() if pair != (..., None) and not f"{key}.".startswith(free)}
 
 
 def _rows(config: dict[str, Any]) -> int:

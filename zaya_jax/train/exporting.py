@@ -19,6 +19,8 @@ from zaya_jax.text.byte_level import write_tokenizer
 from zaya_jax.text.tokenizer import Tokenizer, require_tokenizer
 from zaya_jax.train.beginning import check_base, load_initial
 from zaya_jax.train.lora import export_params
+from zaya_jax.train.reward_files import head_files
+from zaya_jax.train.reward_model import BACKBONE, HEAD
 from zaya_jax.train.sharding import abstract_state
 from zaya_jax.train.trainer import Trainer
 from zaya_jax.train.workdir import CHECKPOINTS, read_config
@@ -89,7 +91,9 @@ def save_model(
     base: Variables | None = None,
     dtype: str = "float32",
 ) -> None:
-    """Writes a state's variables in the hub's format, adapters merged; appears whole, an older one there is replaced.
+    """Writes a state's variables in the hub's format, adapters merged, a reward head in files of its own beside it.
+
+    It appears whole, and an older one there is replaced.
 
     With several processes all call this, and each needs memory for all variables: they are gathered.
     """
@@ -98,6 +102,9 @@ def save_model(
     variables = {**variables, "params": params}
     if jax.process_count() > 1:
         variables = multihost_utils.process_allgather(variables, tiled=True)
+    if trainer.reward is not None:
+        tokenizer_files = {**tokenizer_files, **head_files(trainer.reward, variables["params"][HEAD])}
+        variables = {**variables, "params": variables["params"][BACKBONE]}
     by_first(lambda: _save(directory, trainer.model, tokenizer, tokenizer_files, variables, dtype))
 
 

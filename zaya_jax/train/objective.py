@@ -1,4 +1,4 @@
-"""What a step makes smaller: cross-entropy of the targets, or a loss on pairs of answers."""
+"""What a step makes smaller: cross-entropy of the targets, or a loss on pairs of answers or of their scores."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from zaya_jax.parallel import each_device
 from zaya_jax.train.lora import loss_params
 from zaya_jax.train.loss import chunked_cross_entropy, chunked_nats, cross_entropy
 from zaya_jax.train.preference import DpoMetrics, preference_loss, real_pairs
+from zaya_jax.train.reward_model import BACKBONE, HEAD, pairs_loss, segment_scores
 from zaya_jax.train.trainer import Trainer
 
 
@@ -39,25 +40,30 @@ def objective(trainer: Trainer, params: Any, balance: Any, base: Variables | Non
     """The loss of a batch, [B, T].
 
     Args:
-        trainer: with `lora` or `dpo`, or neither.
-        params: what is trained: stacked parameters, or adapters.
+        trainer: with `lora`, `dpo` or `reward`, or none of them.
+        params: what is trained: stacked parameters, adapters, or a reward model's.
         balance: router biases.
         base: the variables that stand still, None if nothing needs them. Preferences are measured against them.
     """
     read = loss_params(trainer.lora, params, None if base is None else base["params"])
-    if trainer.dpo is None:
+    if not trainer.on_pairs:
         total, count, outputs = batch_loss(trainer, read, balance, batch)
         return Objective(total, count, outputs.router_counts_LC, None)
-    nats_BT, outputs = target_nats(trainer, read, balance, batch)
-    reference_BT, _ = jax.lax.stop_gradient(target_nats(trainer, base["params"], base["balance"], batch))
-    mean, told = preference_loss(trainer.dpo, nats_BT, reference_BT, batch)
+    if trainer.reward is not None:
+        outputs = _apply(trainer, read[BACKBONE], balance, batch, "none")
+        scores_BS = segment_scores(outputs.hidden_BTD, read[HEAD], batch.segments_BT)
+        mean, told = pairs_loss(trainer.reward, scores_BS, batch)
+    else:
+        nats_BT, outputs = target_nats(trainer, read, balance, batch)
+        reference_BT, _ = jax.lax.stop_gradient(target_nats(trainer, base["params"], base["balance"], batch))
+        mean, told = preference_loss(trainer.dpo, nats_BT, reference_BT, batch)
     sums = told.scaled(told.pairs.astype(mean.dtype))
     return Objective(mean * told.pairs, told.pairs.astype(mean.dtype), outputs.router_counts_LC, sums)
 
 
 def counted(trainer: Trainer, batch: Batch) -> jax.Array:
     """`Objective.count` of a batch of any leading axes, known before the model has run; at least 1."""
-    if trainer.dpo is None:
+    if not trainer.on_pairs:
         count = jnp.sum(batch.mask_BT, dtype=trainer.execution.exact_dtype)
     else:
         flat = jax.tree.map(lambda x: x.reshape(-1, x.shape[-1]), batch)

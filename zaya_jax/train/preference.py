@@ -71,7 +71,7 @@ def sequence_logprobs(nats_BT: jax.Array, mask_BT: jax.Array, segments_BT: jax.A
         count: segments of a row at most.
     """
     mask = mask_BT.astype(nats_BT.dtype)
-    return -_segment_sums(jnp.where(mask != 0, nats_BT, 0) * mask, segments_BT, count)
+    return -segment_sums(jnp.where(mask != 0, nats_BT, 0) * mask, segments_BT, count)
 
 
 def dpo_loss(
@@ -123,7 +123,9 @@ def preference_loss(
     """
 
     def answers(nats_BT):
-        return split_pairs(sequence_logprobs(nats_BT, batch.mask_BT, batch.segments_BT, _segments(batch)))
+        return split_pairs(
+            sequence_logprobs(nats_BT, batch.mask_BT, batch.segments_BT, segment_count(batch.segments_BT))
+        )
 
     policy, reference = answers(policy_nats_BT), answers(reference_nats_BT)
     return dpo_loss(*policy, *reference, config.beta, config.label_smoothing, real_pairs(batch))
@@ -133,7 +135,7 @@ def real_pairs(batch: Batch) -> jax.Array:
     """Which pairs of segments have an answer each, boolean [B, T / 2 rounded up]. Their number is what losses of
     several batches are averaged by."""
     counted_BT = (batch.mask_BT != 0).astype(jnp.int32)
-    chosen, rejected = split_pairs(_segment_sums(counted_BT, batch.segments_BT, _segments(batch)))
+    chosen, rejected = split_pairs(segment_sums(counted_BT, batch.segments_BT, segment_count(batch.segments_BT)))
     return (chosen > 0) & (rejected > 0)
 
 
@@ -142,13 +144,13 @@ def split_pairs(segments_BS: jax.Array) -> tuple[jax.Array, jax.Array]:
     return segments_BS[:, 0::2], segments_BS[:, 1::2]
 
 
-def _segments(batch: Batch) -> int:
-    """As many as a row can have, made even: none is ever left out."""
-    length = batch.segments_BT.shape[-1]
+def segment_count(segments_BT: jax.Array) -> int:
+    """As many segments as a row can have, made even: none is ever left out."""
+    length = segments_BT.shape[-1]
     return length + length % 2
 
 
-def _segment_sums(x_BT: jax.Array, segments_BT: jax.Array, count: int) -> jax.Array:
+def segment_sums(x_BT: jax.Array, segments_BT: jax.Array, count: int) -> jax.Array:
     """[B, count]: the sum over each of the segments 1 to count."""
     own_BTS = segments_BT[..., None] == jnp.arange(1, count + 1)
     return jnp.sum(jnp.where(own_BTS, x_BT[..., None], 0), axis=1)

@@ -17,6 +17,7 @@ from zaya_jax.train.lora import adapter_optimizer, trained_and_frozen
 from zaya_jax.train.objective import Objective, counted, objective
 from zaya_jax.train.optimizer import optimizer
 from zaya_jax.train.preference import DpoMetrics
+from zaya_jax.train.reward_model import head_optimizer, with_head
 from zaya_jax.train.trainer import Trainer
 
 
@@ -25,7 +26,7 @@ class TrainState:
     """Everything that a step changes.
 
     Attributes:
-        params: what is trained, stacked: the parameters, or adapters.
+        params: what is trained, stacked: the parameters, adapters, or a backbone and its reward head.
         balance: router biases.
         optimizer, balancer: what their optimizers remember.
         step: how many steps were made, skipped ones among them, int32.
@@ -75,13 +76,14 @@ def start_from(trainer: Trainer, variables: Variables, key: jax.Array) -> TrainS
     """The first state of a run that begins with a model, and empty optimizer memories.
 
     Args:
-        trainer: with `lora`, fresh adapters are trained; else a copy of the parameters.
+        trainer: with `lora`, fresh adapters are trained; else a copy of the parameters, with `reward` a head too.
         variables: stacked, a checkpoint's for instance; of the exact type unless adapters are trained.
         key: of the adapters.
     """
     update, balance = _optimizers(trainer)
     exact = trainer.execution.exact_dtype.name
     params, _ = trained_and_frozen(trainer.model, trainer.lora, variables["params"], key, exact)
+    params = params if trainer.reward is None else with_head(params, trainer.model, exact)
     biases = variables["balance"]
     return TrainState(params, biases, update.init(params), balance.init(biases), jnp.zeros((), jnp.int32))
 
@@ -173,7 +175,9 @@ def _gradients(trainer: Trainer, state: TrainState, base: Variables | None, batc
 
 def _optimizers(trainer: Trainer) -> tuple[optax.GradientTransformation, optax.GradientTransformation]:
     mesh = trainer.execution.mesh
-    if trainer.lora is None:
+    if trainer.reward is not None:
+        update = head_optimizer(trainer.optimizer, trainer.model, mesh)
+    elif trainer.lora is None:
         update = optimizer(trainer.optimizer, trainer.model, "stacked", mesh)
     else:
         update = adapter_optimizer(trainer.optimizer, trainer.model, trainer.lora, mesh)

@@ -10,6 +10,7 @@ from zaya_jax.model.execution import Execution
 from zaya_jax.model.lora import LoraConfig
 from zaya_jax.train.optimizer import OptimizerConfig
 from zaya_jax.train.preference import DpoConfig
+from zaya_jax.train.reward_model import BradleyTerryConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,6 +27,7 @@ class Trainer:
         loss_chunk: tokens of a device whose logits exist at once; 0 is all of them.
         lora: trains adapters beside a base that stands still; None trains the parameters.
         dpo: the loss is on pairs of answers, against the base; None: cross-entropy.
+        reward: the loss is on the scores of pairs of answers: a reward model is trained; None: a language model.
     """
 
     model: ModelConfig
@@ -36,6 +38,12 @@ class Trainer:
     loss_chunk: int = 0
     lora: LoraConfig | None = None
     dpo: DpoConfig | None = None
+    reward: BradleyTerryConfig | None = None
+
+    @property
+    def on_pairs(self) -> bool:
+        """Whether the loss is one of pairs of answers."""
+        return self.dpo is not None or self.reward is not None
 
     @property
     def needs_base(self) -> bool:
