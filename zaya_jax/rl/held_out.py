@@ -85,5 +85,3 @@ def _look(environment: str, difficulty: int, found: list, kept: int) -> Look:
 def accuracy(looks: list[Look]) -> float:
     """Mean over environments and difficulties."""
     return float(np.mean([one.average for one in looks]))
-
-

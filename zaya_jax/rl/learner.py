@@ -121,11 +121,11 @@ def accumulate(learner: Learner, state: TrainState, sums: Sums, batch: LearnerBa
     return jax.tree.map(lambda a, b: a + b.astype(a.dtype), sums, Sums(gradients, loss, counts_LC, told))
 
 
-@functools.partial(jax.jit, static_argnums=0, donate_argnums=(1, 2))
+@functools.partial(jax.jit, static_argnums=0, donate_argnums=1)
 def update(
     learner: Learner, state: TrainState, sums: Sums, learning_rate: jax.Array
 ) -> tuple[TrainState, UpdateMetrics]:
-    """One step of the optimizer by what batches added up to; state and sums are used up."""
+    """One step of the optimizer by what batches added up to; `state` is used up."""
     counts_LC = sums.router_counts_LC
     state, norm, applied = apply_gradients(learner.trainer, state, sums.gradients, sums.loss, counts_LC, learning_rate)
     return state, UpdateMetrics(sums.loss, norm, applied, sums.told, counts_LC)

@@ -1,11 +1,11 @@
 """rollouts.jsonl: every answer of a run with all that was said of it, a line each; version 1 of the schema.
 
-    step, group, place       of the update, the assignment, and the answer in its group
-    environment, difficulty, problem, prompt        what was asked
-    response, token_ids, mu, versions   the text behind the reasoning; the tokens drawn, their log-probabilities, and the
-                             versions of the weights that drew them
-    correct, reward, bonus, advantage, degenerate, truncated, error     what it was worth; null without a verdict
-    dropped                  why the learner did not get the group; null if it did
+step, group, place       of the update, the assignment, and the answer in its group
+environment, difficulty, problem, prompt        what was asked
+response, token_ids, mu, versions   the text behind the reasoning; the tokens drawn, their log-probabilities, and the
+                         versions of the weights that drew them
+correct, reward, bonus, advantage, degenerate, truncated, error     what it was worth; null without a verdict
+dropped                  why the learner did not get the group; null if it did
 """
 
 from __future__ import annotations

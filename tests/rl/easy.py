@@ -1,0 +1,20 @@
+"""An environment that a random model solves now and then, for runs that tests start."""
+
+import random
+
+from zaya_jax.environments.environment import Environment, Problem, Verdict
+
+
+def generate(seed: int, difficulty: int) -> Problem:
+    """A letter."""
+    rng = random.Random(f"easy {seed} {difficulty}")
+    return Problem(f"easy/{difficulty}/{seed}", rng.choice("abcdefgh") * (difficulty + 1), {"kind": "easy"})
+
+
+def verify(problem: Problem, response: str) -> Verdict:
+    """Right without a comma."""
+    right = bool(response.strip()) and "," not in response
+    return Verdict(float(right), right, True)
+
+
+EASY = Environment("tests.rl.easy:EASY", generate, verify)
