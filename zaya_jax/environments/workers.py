@@ -193,6 +193,8 @@ class _Process:
             self._closed = True
             if self._process is not None:
                 self._process.stdin.close()
+                with contextlib.suppress(OSError):  # whoever waits for a reply is told now, not when all are gone
+                    self._channel.shutdown(socket.SHUT_RDWR)
 
     def stop(self) -> None:
         """Ends the process with all that it started, and returns when they are gone."""
