@@ -185,6 +185,7 @@ MISDEEDS = {
     "exit well": lambda: os._exit(0),
     "signal": lambda: os.kill(os.getpid(), signal.SIGSEGV),
     "kill": lambda: os.kill(os.getpid(), signal.SIGKILL),
+    "orphan": lambda: os.kill(os.getppid(), signal.SIGKILL) or _hang(),
     "garbage": _garbage,
     "endless": _endless,
     "deaf": _deaf,

@@ -9,6 +9,7 @@ import pytest
 from tests.environments import own_environments
 from zaya_jax.environments import named as module
 from zaya_jax.environments.named import named
+from zaya_jax.environments.workers import Workers
 from zaya_jax.errors import UserError
 
 OWN = "tests.environments.own_environments"
@@ -21,9 +22,9 @@ ROWS = [
 @pytest.fixture
 def native(monkeypatch):
     """A stand-in for the native families."""
-    stand_in = types.ModuleType(module.FAMILIES)
-    stand_in.FAMILIES = {"addition": own_environments.SUMS}
-    monkeypatch.setitem(sys.modules, module.FAMILIES, stand_in)
+    for package, table in module.NATIVE.items():
+        monkeypatch.setitem(sys.modules, package, stand_in := types.ModuleType(package))
+        setattr(stand_in, table, {"addition": own_environments.SUMS} if table == "FAMILIES" else {"other": None})
 
 
 @pytest.fixture
@@ -115,10 +116,13 @@ def test_files_are_judged_as_benchmarks_are(rows):
 def test_programs_run_in_the_sandbox(tmp_path, sandbox_works):
     row = {"id": "double", "problem": "Double it.", "kind": "code", "tests": [{"input": "3\n", "output": "6\n"}]}
     (tmp_path / "code.jsonl").write_text(json.dumps(row))
-    environment = named(f"file:{tmp_path / 'code.jsonl'}")
-    problem = environment.generate(0, 0)
-    assert environment.verify(problem, "```python\nprint(2 * int(input()))\n```").correct
-    assert not environment.verify(problem, "```python\nprint(3 * int(input()))\n```").correct
+    name = f"file:{tmp_path / 'code.jsonl'}"
+    programs = [f"```python\nprint({factor} * int(input()))\n```" for factor in (2, 3)]
+    with Workers(1) as workers:
+        problem = workers.generate(name, 0, 0).result()
+        verdicts = [workers.verify(name, problem, program).result() for program in programs]
+    assert [verdict.correct for verdict in verdicts] == [True, False]
+    assert verdicts[1].error == "wrong at test 1 of 1"
 
 
 @pytest.fixture

@@ -4,7 +4,9 @@ import sys
 import textwrap
 import time
 
+import hypothesis
 import pytest
+from hypothesis import strategies
 
 from zaya_jax.environments.answer_tags import last_answer
 from zaya_jax.environments.environment import Problem
@@ -181,6 +183,15 @@ def test_what_is_denied_or_missing_is_named(stand_in):
         named("reasoning_gym:sudoku")
     with pytest.raises(UserError, match=r"no such data set; .*; did you mean sums"):
         named("reasoning_gym:summs")
+
+
+TEXTS = strategies.text("a</answer> \n")
+
+
+@hypothesis.given(before=TEXTS, inside=TEXTS, behind=TEXTS)
+def test_what_stands_in_the_last_pair_is_found_whatever_stands_around_it(before, inside, behind):
+    hypothesis.assume(not any(tag in text for tag in ("<answer>", "</answer>") for text in (inside, behind)))
+    assert last_answer(f"{before}<answer>{inside}</answer>{behind}") == (inside.strip() or None)
 
 
 def test_the_last_pair_of_tags():

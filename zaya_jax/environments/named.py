@@ -1,6 +1,6 @@
 """From a specification to an environment.
 
-    addition                        a native family (zaya_jax/environments/families/)
+    addition                        a native one (zaya_jax/environments/families/, .../instructions/)
     package.module:attribute        one's own: an Environment, or a function without arguments that gives one
     file:PATH.jsonl                 a benchmark file (docs/benchmarks.md): the seed picks the row
     verl:PATH.parquet               rows of verl's form (zaya_jax/environments/verl.py): the seed picks the row
@@ -21,7 +21,7 @@ from typing import Any
 from zaya_jax.environments.environment import Environment
 from zaya_jax.errors import UserError, mistake
 
-FAMILIES = "zaya_jax.environments.families"
+NATIVE = {"zaya_jax.environments.families": "FAMILIES", "zaya_jax.environments.instructions": "ENVIRONMENTS"}
 _OWN = "package.module:function"
 _FORMS = {
     "file": "file:PATH.jsonl",
@@ -49,13 +49,15 @@ def named(specification: str) -> Environment:
 
 
 def families() -> Mapping[str, Environment]:
-    """The native families by name; none where there are none."""
-    try:
-        return importlib.import_module(FAMILIES).FAMILIES
-    except ModuleNotFoundError as error:
-        if error.name == FAMILIES:
-            return {}
-        raise
+    """The native environments by name."""
+    found: dict[str, Environment] = {}
+    for package, table in NATIVE.items():
+        try:
+            found |= getattr(importlib.import_module(package), table)
+        except ModuleNotFoundError as error:
+            if error.name != package:
+                raise
+    return found
 
 
 def _native(name: str) -> Environment:

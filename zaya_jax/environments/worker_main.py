@@ -42,6 +42,7 @@ def in_worker() -> bool:
 
 def main() -> None:
     channel, memory = socket.socket(fileno=int(sys.argv[1])), int(sys.argv[2])
+    channel.set_inheritable(False)
     _prctl(_SUBREAPER, 1)
     guardian = os.getpid()
     worker = os.fork()

@@ -193,6 +193,8 @@ class _Process:
             self._closed = True
             if self._process is not None:
                 self._process.stdin.close()
+                with contextlib.suppress(OSError):  # whoever waits for a reply is told now, not when all are gone
+                    self._channel.shutdown(socket.SHUT_RDWR)
 
     def stop(self) -> None:
         """Ends the process with all that it started, and returns when they are gone."""
@@ -281,7 +283,8 @@ class _Process:
             code = self._process.wait(_SOON)
         except subprocess.TimeoutExpired:
             return "it closed its channel"
-        return f"signal {signal.Signals(code - 128).name}" if code > 128 else f"exit code {code}"
+        number = -code if code < 0 else code - 128  # of the guardian itself, or as it tells of its worker
+        return f"signal {signal.Signals(number).name}" if number > 0 else f"exit code {code}"
 
 
 class _Broken(Exception):
