@@ -24,7 +24,8 @@ class LengthRewardConfig:
         rate_margin: T_acc: how far below the best solve rate of its source a group may be. Undisclosed.
         first_weight: c at the first step. Undisclosed ("small").
         last_weight: c when the ramp is over.
-        ramp_steps: over which c grows, linearly. Undisclosed; in the report c is 1 by the mathematics and code stage.
+        ramp_steps: over which c grows, linearly. Undisclosed; in the report c is 1 by the mathematics and code stage,
+            which 232 steps of warmup and 400 of RLVE-Gym precede.
     """
 
     max_length: int = 81_920
