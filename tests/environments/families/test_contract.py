@@ -1,6 +1,7 @@
 """What holds for every family: its own working is right, other answers are not, nothing a response holds does harm."""
 
 import hashlib
+import importlib
 import itertools
 import json
 import os
@@ -50,6 +51,12 @@ def test_the_answer_of_the_working_is_right(name):
                 assert (verdict.reward, verdict.correct, verdict.format, verdict.error) == (1.0, True, True, None)
                 assert verdict.answer == answer
             assert ORACLES[name](problem.prompt, answer)
+
+
+@EVERY
+def test_the_example_in_the_docstring_is_right(name):
+    text = importlib.import_module(f"zaya_jax.environments.families.{name}").__doc__
+    assert ORACLES[name](*re.search(r'"([^"]+)" -> "([^"]+)"', text).groups())
 
 
 @EVERY
