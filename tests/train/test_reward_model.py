@@ -1,5 +1,9 @@
 """A reward model: the loss in float64 and by hand, scores of packed rows, and what a small one learns."""
 
+import os
+import subprocess
+import sys
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -24,6 +28,7 @@ from zaya_jax.train.reward_model import (
     segment_scores,
     with_head,
 )
+from zaya_jax.train.sharding import abstract_state
 from zaya_jax.train.step import init_state, start_from, train_step
 from zaya_jax.train.trainer import Trainer
 
@@ -213,3 +218,67 @@ def test_muon_trains_the_backbone_too():
     for number in range(120):
         state, _ = step(made, state, shorter_preferred(16, number), 1e-2)
     assert accuracy(made, state, shorter_preferred(256, 10**6))[0] > 0.9
+
+
+def test_on_a_mesh_the_backbone_lies_as_a_language_models_and_the_head_everywhere():
+    names = ("data", "fsdp", "expert", "context")
+    mesh = jax.sharding.AbstractMesh((2, 2, 1, 1), names)
+    made, plain = trainer(), Trainer(TINY, Execution(), OptimizerConfig(weight_decay=0.0), balance_rate=0.0)
+
+    def places(some):
+        state = abstract_state(some, mesh)
+        named = {"params": state.params, "optimizer": state.optimizer, "balance": state.balance}
+        return {jax.tree_util.keystr(path): x.sharding.spec for path, x in jax.tree_util.tree_leaves_with_path(named)}
+
+    found, expected = places(made), places(plain)
+    heads = {path: spec for path, spec in found.items() if HEAD in path}
+    assert len(heads) == 4  # it, and Adam's two memories and counter
+    assert set(heads.values()) == {jax.sharding.PartitionSpec()}
+    backbone = {
+        path.replace(f"['{BACKBONE}']", ""): spec for path, spec in found.items() if path.startswith("['params']")
+    }
+    for path, spec in expected.items():
+        if path.startswith("['params']"):
+            assert backbone[path] == spec
+    memories = [sorted(str(s) for p, s in some.items() if ".mu" in p and HEAD not in p) for some in (found, expected)]
+    assert memories[0] == memories[1] and len(set(memories[0])) > 1
+
+
+MESH = """
+import dataclasses, jax, numpy as np
+from tests.model.helpers import quick_jit
+from tests.train.models import tiny
+from tests.train.test_reward_model import shorter_preferred
+from zaya_jax.model import Execution
+from zaya_jax.parallel import make_mesh
+from zaya_jax.train.optimizer import OptimizerConfig
+from zaya_jax.train.reward_model import BradleyTerryConfig
+from zaya_jax.train.sharding import abstract_state
+from zaya_jax.train.step import init_state, train_step
+from zaya_jax.train.trainer import Trainer
+
+batch = shorter_preferred(8, 0)
+plain = Trainer(tiny(num_experts=4), Execution("float64"), OptimizerConfig("muon"), reward=BradleyTerryConfig(0.1))
+
+def two_steps(trainer, state):
+    step, losses = quick_jit(train_step, static_argnums=0), []
+    for _ in range(2):
+        state, metrics = step(trainer, state, batch, 1e-2)
+        losses.append(metrics.loss)
+    return jax.device_get((losses, metrics.preference, state.params))
+
+expected = two_steps(plain, init_state(plain, jax.random.key(0)))
+mesh = make_mesh(data=2, expert=2, context=2)
+trainer = dataclasses.replace(plain, execution=Execution("float64", mesh=mesh))
+places = jax.tree.map(lambda x: x.sharding, abstract_state(trainer, mesh))
+found = two_steps(trainer, jax.device_put(init_state(plain, jax.random.key(0)), places))
+jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-10), found, expected)
+print("fine")
+"""
+
+
+@pytest.mark.slow
+def test_a_step_on_eight_devices_is_the_step_of_one(root):
+    more = {"XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_ENABLE_X64": "1", "PYTHONPATH": str(root)}
+    done = subprocess.run([sys.executable, "-c", MESH], env=os.environ | more, capture_output=True, text=True, cwd=root)
+    assert done.stdout.strip().endswith("fine"), done.stderr[-3000:]
