@@ -118,6 +118,7 @@ run(from_dict(RlConfig, json.loads(sys.argv[1])), pathlib.Path(sys.argv[2]))
 """
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_bit_by_bit(finished, initial, tmp_path, root):
     """Killed while it asks, learns or writes, it makes the same answers, rewards and weights in the end."""
     workdir, command = tmp_path / "killed", [sys.executable, "-c", _CHILD, json.dumps(to_json(config(initial)))]
@@ -156,7 +157,7 @@ def test_a_configuration_is_read_back(initial):
 
 
 def test_mistakes(initial, finished):
-    with pytest.raises(UserError, match=r"too short for an answer; length; expected 67 or more"):
+    with pytest.raises(UserError, match=r"length: too short for an answer; expected 67 or more"):
         config(initial, length=20)
     with pytest.raises(UserError, match="no model to begin with"):
         config("")
