@@ -1,0 +1,77 @@
+"""What the stages of reinforcement learning share: the report's algorithm (IV-B), in three sizes."""
+
+import dataclasses
+
+from configs.common import as_config, parse
+from zaya_jax.errors import mistake
+from zaya_jax.rl.config import HeldOutConfig, RlConfig
+from zaya_jax.rl.generation import Decoding
+from zaya_jax.rl.length_reward import LengthRewardConfig
+from zaya_jax.rl.scheduling import Schedule
+from zaya_jax.rl.scoring import RewardConfig
+from zaya_jax.train.config import CheckpointPolicy, ExecutionConfig
+from zaya_jax.train.optimizer import OptimizerConfig
+
+# A rate of its own for nano: Muon's updates of matrices of 128 columns are the size of AdamW's, and a run has minutes.
+RATES = {"nano": 5e-4, "8b": 5e-6}
+SCALES = {
+    "nano": {
+        "decoding": Decoding(16, thinking_budget=112, answer_budget=20, slots=64, chunk=64, prompt_budget=96),
+        "groups": 8,
+        "rows": 16,
+        "length": 512,
+        "held_out": HeldOutConfig(every=20, difficulties=(0, 2), problems=16, answers=4),
+        "checkpoints": CheckpointPolicy(every=5),
+    },
+    "8b": {
+        "decoding": Decoding(16, 65_536, 16_384, slots=256, chunk=4096, prompt_budget=20_480),
+        "groups": 128,
+        "rows": 1,
+        "length": 131_072,
+        "execution": ExecutionConfig(dtype="bfloat16", remat="block"),
+        "loss_chunk": 1024,
+        "workers": 32,
+        "export_dtype": "bfloat16",
+        "checkpoints": CheckpointPolicy(every=10),
+    },
+}
+
+
+def stage(argument, name, sources, steps, rate=1.0, length=None, **changes):
+    """A stage.
+
+    Args:
+        argument: what stands behind the colon: scale, initial, steps, seed.
+        name: of the stage.
+        sources: {scale: environments of the schedule}.
+        steps: {scale: updates}.
+        rate: times that of the scale.
+        length: {scale: length reward}; None for none.
+        changes: further fields of the configuration.
+    """
+    given = parse(argument, scale="nano", initial="", steps=0, seed=0)
+    if given.scale not in SCALES:
+        expected = ", ".join(SCALES)
+        raise mistake("unknown scale", where="--config=...:scale", expected=expected, found=given.scale)
+    exact = "exact" if given.scale == "nano" else "bfloat16"
+    optimizer = OptimizerConfig(
+        "muon", rate * RATES[given.scale], 0.0, 1.0, b1=0.9, weight_decay=0.0, momentum=0.0, decay="constant",
+        newton_schulz_dtype=exact,
+    )  # fmt: skip
+    rewards = RewardConfig(length=None if length is None else length[given.scale])
+    values = {
+        "name": name,
+        "initial": given.initial,
+        "schedule": Schedule(sources[given.scale], seed=given.seed),
+        "rewards": rewards,
+        "optimizer": optimizer,
+        "steps": given.steps or steps[given.scale],
+        "seed": given.seed,
+    }
+    return as_config(RlConfig(**values | SCALES[given.scale] | changes))
+
+
+def lengths(first, last, ramp):
+    """The length reward of a stage by scale: its weight grows from `first` to `last` over `ramp` steps (report, eq. 8)."""
+    full = LengthRewardConfig(first_weight=first, last_weight=last, ramp_steps=ramp)
+    return {"nano": dataclasses.replace(full, max_length=134, free_tokens=8), "8b": full}
