@@ -72,6 +72,6 @@ def stage(argument, name, sources, steps, rate=1.0, length=None, **changes):
 
 
 def lengths(first, last, ramp):
-    """The length reward of a stage by scale: its weight grows from `first` to `last` over `ramp` steps (report, eq. 8)."""
+    """The length reward of a stage by scale: its weight goes from `first` to `last` in `ramp` steps (eqs 8-10)."""
     full = LengthRewardConfig(first_weight=first, last_weight=last, ramp_steps=ramp)
     return {"nano": dataclasses.replace(full, max_length=134, free_tokens=8), "8b": full}

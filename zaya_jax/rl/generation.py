@@ -107,6 +107,74 @@ class Spent:
     tokens: int = 0
 
 
+class InFlight:
+    """Groups under way: requests at the engine, answers at the verifiers.
+
+    Attributes:
+        spent: so far.
+    """
+
+    def __init__(self, engine: Engine, tokenizer: Tokenizer, decoding: Decoding, verify: Verify, seed: int):
+        self._engine, self._tokenizer, self._decoding, self._verify = engine, tokenizer, decoding, verify
+        self._seed = seed
+        self._owners: dict[str, tuple[Asked, Request]] = {}
+        self._done: dict[str, tuple[Completion, str, Future]] = {}
+        self._groups: dict[int, Asked] = {}
+        self.spent = Spent()
+
+    @property
+    def asked(self) -> list[Asked]:
+        """The problems whose groups have not been taken, in the order they were asked."""
+        return list(self._groups.values())
+
+    def ask(self, one: Asked) -> None:
+        """Puts a problem to the engine, G times."""
+        for request in make_requests(one, self._decoding, self._tokenizer, self._seed):
+            self._owners[request.id] = (one, request)
+            self._engine.submit(request)
+        self._groups[one.number] = one
+
+    def step(self) -> None:
+        """A step of the engine; finished answers go to the verifiers."""
+        start = time.monotonic()
+        deltas = self._engine.step()
+        self.spent.engine += time.monotonic() - start
+        self.spent.tokens += sum(len(delta.tokens) for delta in deltas)
+        for delta in deltas:
+            if delta.completion is not None:
+                one, request = self._owners.pop(delta.id)
+                response = response_of(request, delta.completion, self._tokenizer)
+                self._done[delta.id] = (delta.completion, response or "", self._judge(one, response))
+
+    def take(self, *, wait: bool = False) -> list[Answered]:
+        """The groups that are complete, in the order they were asked; they are no longer under way.
+
+        Args:
+            wait: for the verdicts on all groups whose answers are drawn.
+        """
+        start, taken = time.monotonic(), []
+        for one in self.asked:
+            found = [self._done.get(name) for name in self._names(one)]
+            if None not in found and (wait or all(future.done() for _, _, future in found)):
+                taken.append(_collected(one, found))
+                del self._groups[one.number]
+                for name in self._names(one):
+                    del self._done[name]
+        self.spent.waiting += time.monotonic() - start
+        return taken
+
+    def _names(self, one: Asked) -> list[str]:
+        return [f"{one.number}/{place}" for place in range(self._decoding.group_size)]
+
+    def _judge(self, one: Asked, response: str | None) -> Future:
+        """A verdict to come."""
+        if response is not None:
+            return self._verify(one.environment, one.problem, response)
+        future: Future = Future()
+        future.set_result(Verdict(0.0, False, False, UNFINISHED))
+        return future
+
+
 def prompt_of(tokenizer: Tokenizer, problem: Problem) -> tuple[int, ...]:
     """A problem as the chat template puts it, up to where reasoning begins."""
     return tuple(cut_prompts(tokenizer, problem.prompt, load_wording("general"), 1).direct)
@@ -149,37 +217,12 @@ def answer(
 
     What comes back does not depend on which verdict came first.
     """
-    owners, spent = {}, Spent()
+    flight = InFlight(engine, tokenizer, decoding, verify, seed)
     for one in asked:
-        for place, request in enumerate(make_requests(one, decoding, tokenizer, seed)):
-            owners[request.id] = (one, place, request)
-            engine.submit(request)
-    done: dict[str, tuple[Completion, str, Future]] = {}
+        flight.ask(one)
     while engine.busy:
-        start = time.monotonic()
-        deltas = engine.step()
-        spent.engine += time.monotonic() - start
-        spent.tokens += sum(len(delta.tokens) for delta in deltas)
-        for delta in deltas:
-            if delta.completion is not None:
-                one, _, request = owners[delta.id]
-                done[delta.id] = (delta.completion, *_judge(one, request, delta.completion, tokenizer, verify))
-    start = time.monotonic()
-    verdicts = {name: future.result() for name, (_, _, future) in done.items()}
-    spent.waiting = time.monotonic() - start
-    return [_collect(one, decoding, done, verdicts) for one in asked], spent
-
-
-def _judge(
-    one: Asked, request: Request, completion: Completion, tokenizer: Tokenizer, verify: Verify
-) -> tuple[str, Future]:
-    """What stands behind the reasoning, and a verdict to come."""
-    response = response_of(request, completion, tokenizer)
-    if response is not None:
-        return response, verify(one.environment, one.problem, response)
-    future: Future = Future()
-    future.set_result(Verdict(0.0, False, False, UNFINISHED))
-    return "", future
+        flight.step()
+    return flight.take(wait=True), flight.spent
 
 
 def response_of(request: Request, completion: Completion, tokenizer: Tokenizer) -> str | None:
@@ -192,13 +235,12 @@ def response_of(request: Request, completion: Completion, tokenizer: Tokenizer) 
     return tokenizer.decode([token for token in tokens.tolist() if token not in request.stop_ids])
 
 
-def _collect(one: Asked, decoding: Decoding, done, verdicts) -> Answered:
-    names = [f"{one.number}/{place}" for place in range(decoding.group_size)]
-    completions = [done[name][0] for name in names]
+def _collected(one: Asked, found: Sequence[tuple[Completion, str, Future]]) -> Answered:
+    completions = [completion for completion, _, _ in found]
     return Answered(
         asked=one,
         rollouts=tuple(rollout(one.prompt, completion) for completion in completions),
-        responses=tuple(done[name][1] for name in names),
-        verdicts=tuple(verdicts[name] for name in names),
+        responses=tuple(response for _, response, _ in found),
+        verdicts=tuple(future.result() for _, _, future in found),
         truncated=tuple(each.think_forced or each.finish_reason == "length" for each in completions),
     )
