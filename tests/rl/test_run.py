@@ -16,7 +16,7 @@ from tests.evaluation.searching import write_roomy
 from zaya_jax.checkpoint import load_variables, open_checkpoint
 from zaya_jax.errors import UserError
 from zaya_jax.report.metrics import read_metrics
-from zaya_jax.rl.config import HeldOutConfig, RlConfig
+from zaya_jax.rl.config import HeldOutConfig, PipelineConfig, RlConfig
 from zaya_jax.rl.generation import Decoding
 from zaya_jax.rl.run import run
 from zaya_jax.rl.scheduling import Schedule, Source
@@ -149,6 +149,18 @@ def _flat(tree, prefix=""):
     if isinstance(tree, tuple | list):
         return _flat(dict(enumerate(tree)), prefix)
     return {prefix: np.asarray(tree)}
+
+
+def test_a_pipelined_run(initial, tmp_path):
+    """The same learner behind a buffer: no token is more than two updates old, and every one says which drew it."""
+    pipeline = PipelineConfig(sync_every=1, buffer=6)
+    own = config(initial, pipeline=pipeline, held_out=HeldOutConfig(), groups=2)
+    assert run(own, tmp_path / "run", sink=io.StringIO())
+    steps = [record for record in read_metrics(tmp_path / "run" / "metrics.jsonl") if record["kind"] == "step"]
+    assert [record["step"] for record in steps] == list(range(1, STEPS + 1))
+    assert all(record["staleness"]["max"] <= 2 and record["applied"] for record in steps)
+    assert {version for row in rollouts(tmp_path / "run") for version in row["versions"]} <= set(range(STEPS + 1))
+    assert (tmp_path / "run" / "model").is_dir()
 
 
 def test_a_configuration_is_read_back(initial):

@@ -74,14 +74,18 @@ def complete(schedule: Schedule, progress: Progress, group: Group, group_size: i
         UserError: the schedule has no such environment.
     """
     scheduling.place_of(schedule, group.environment)
-    reason = _not_verified(group, group_size)
-    if reason is None:
+    reason = drop_reason(group, group_size)
+    if reason not in (TOO_SHORT, VERIFIER_FAILED):
         progress = _seen(schedule, progress, group)
-        reason = _no_signal(group)
     if reason is not None:
         records = solve_rates.record_drop(progress.records, group.environment, reason)
         progress = dataclasses.replace(progress, records=records)
     return progress, reason
+
+
+def drop_reason(group: Group, group_size: int) -> str | None:
+    """Why the learner does not get a group; None: it does. By itself this changes nothing."""
+    return _not_verified(group, group_size) or _no_signal(group)
 
 
 def to_json(progress: Progress) -> dict[str, Any]:

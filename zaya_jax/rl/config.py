@@ -45,6 +45,30 @@ class HeldOutConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class PipelineConfig:
+    """Sampling and learning at the same time (report, IV-B1; PipelineRL, arXiv 2509.19128).
+
+    Attributes:
+        sync_every: updates between two sets of weights for the engine; 2 in the report.
+        staleness: the most updates between the weights that drew a token and those that learn from it; 2 there.
+        buffer: groups between engine and learner, at least as many as an update takes; the oldest leaves when it is
+            full.
+        device: the engine's own, a number among this machine's devices; -1 shares the learner's.
+    """
+
+    sync_every: int = 2
+    staleness: int = 2
+    buffer: int = 32
+    device: int = -1
+
+    def __post_init__(self):
+        for name, least in {"sync_every": 1, "staleness": 0, "buffer": 1, "device": -1}.items():
+            if getattr(self, name) < least:
+                where = f"pipeline.{name}"
+                raise mistake("out of range", where=where, expected=f"{least} or more", found=getattr(self, name))
+
+
+@dataclasses.dataclass(frozen=True)
 class RlConfig:
     """A run.
 
@@ -65,6 +89,7 @@ class RlConfig:
         oversample: see `waves`.
         rows, length: of the learner's batches; a prompt with its answer fits into `length` tokens.
         replay: whether the experts that the engine took are pinned (router replay).
+        pipeline: samples while it learns; None does one after the other.
         parity_every: steps between two comparisons of engine and learner on the first batch; 0: none.
         execution: how both compute the model.
         loss_chunk: tokens whose logits exist at once; 0 is all of them.
@@ -93,6 +118,7 @@ class RlConfig:
     rows: int = 16
     length: int = 256
     replay: bool = True
+    pipeline: PipelineConfig | None = None
     parity_every: int = 10
     execution: ExecutionConfig = dataclasses.field(default_factory=ExecutionConfig)
     loss_chunk: int = 0
@@ -117,6 +143,12 @@ class RlConfig:
                 raise mistake("out of range", where=name, expected=f"{fewest} or more", found=getattr(self, name))
         if self.oversample < 1:
             raise mistake("out of range", where="oversample", expected="1 or more", found=self.oversample)
+        if self.pipeline is not None and self.pipeline.buffer < self.groups:
+            expected = f"{self.groups} or more, the groups of an update"
+            raise mistake("too small", where="pipeline.buffer", expected=expected, found=self.pipeline.buffer)
+        if self.pipeline is not None and self.held_out.every:
+            fix = "set held_out.every=0, and evaluate the checkpoints"
+            raise mistake("looks need the engine to themselves", where="held_out", found="a pipeline", fix=fix)
         if self.length < self.decoding.capacity - 1:
             fix = "raise length, or lower the budgets of decoding"
             expected = f"{self.decoding.capacity - 1} or more: prompt, reasoning and answer"

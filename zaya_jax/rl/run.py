@@ -24,6 +24,7 @@ from zaya_jax.rl.config import RlConfig
 from zaya_jax.rl.gathering import Asking
 from zaya_jax.rl.held_out import make_problems
 from zaya_jax.rl.learner import Learner
+from zaya_jax.rl.pipelined import make_pipelined_steps
 from zaya_jax.rl.synchronous import Memory, Work, make_steps, remembered
 from zaya_jax.sampling.engine import Engine
 from zaya_jax.train import workdir as place
@@ -64,12 +65,15 @@ def run(config: RlConfig, workdir: pathlib.Path, sink: TextIO | None = None) -> 
         Checkpoints(workdir / place.CHECKPOINTS, **keep, fingerprint=told) as checkpoints,
         Workers(config.workers, config.limits) as workers,
     ):
-        state, memory, failures = _begin(config, learner, checkpoints, checkpoint, say)
+        state, memory, failures, again = _begin(config, learner, checkpoints, checkpoint, say)
         asking = Asking(config, _engine(config, checkpoint.config, state), tokenizer, workers, failures)
         held_out = make_problems(config, workers, tokenizer) if config.held_out.every else []
         with _writers(config, workdir, int(state.step)) as (metrics, rollouts):
             work = Work(asking, learner, held_out, checkpoints, metrics, rollouts, say)
-            state, _ = make_steps(work, state, memory)
+            if config.pipeline is None:
+                state, _ = make_steps(work, state, memory)
+            else:
+                state, _ = make_pipelined_steps(work, state, memory, again)
     step, done = int(state.step), int(state.step) == config.steps
     if done:
         save_model(workdir / place.MODEL, learner.trainer, tokenizer, files, state.variables, None, config.export_dtype)
@@ -81,15 +85,16 @@ def run(config: RlConfig, workdir: pathlib.Path, sink: TextIO | None = None) -> 
 
 def _begin(
     config: RlConfig, learner: Learner, checkpoints: Checkpoints, checkpoint: Any, say: TextIO
-) -> tuple[TrainState, Memory, Failures]:
+) -> tuple[TrainState, Memory, Failures, list[dict[str, Any]]]:
     if not checkpoints.steps():
         variables = load_variables(checkpoint, "stacked", learner.trainer.execution.exact_dtype.name)
         state = start_from(learner.trainer, variables, jax.random.key(config.seed))
-        return state, Memory(completion.start(config.schedule)), Failures(config.failures)
+        return state, Memory(completion.start(config.schedule)), Failures(config.failures), []
     restored = checkpoints.restore(abstract_state(learner.trainer, None))
     print(f"goes on after step {restored.step:,}", file=say, flush=True)
-    memory = remembered(config.schedule, restored.record)
-    return restored.state, memory, Failures(config.failures, restored.record["failures"])
+    stored = restored.record
+    memory, failures = remembered(config.schedule, stored), Failures(config.failures, stored["failures"])
+    return restored.state, memory, failures, stored.get("again", [])
 
 
 def _engine(config: RlConfig, model: ModelConfig, state: TrainState) -> Engine:

@@ -75,9 +75,14 @@ class Scored:
 
 
 def score(
-    config: RewardConfig, schedule: Schedule, progress: Progress, answered: Answered, step: int
+    config: RewardConfig, schedule: Schedule, progress: Progress, answered: Answered, step: int, *, seen: bool = False
 ) -> tuple[Progress, Scored]:
-    """Judges a group; curricula and solve rates have seen it then."""
+    """Judges a group; curricula and solve rates have seen it then.
+
+    Args:
+        step: of the length reward's ramp.
+        seen: they had seen it before: it was asked once more, as its answers were lost.
+    """
     size = len(answered.rollouts)
     degenerate = tuple(_is_degenerate(config, one.tokens) for one in answered.rollouts)
     correct = tuple(
@@ -95,7 +100,10 @@ def score(
     given = tuple(rewards.tolist()) if config.key == "reward" else None
     group = Group(asked.environment, _recurring(schedule, asked), asked.difficulty, correct, given)
     best = best_solve_rate(progress.records, asked.environment)
-    progress, reason = completion.complete(schedule, progress, group, size)
+    if seen:
+        reason = completion.drop_reason(group, size)
+    else:
+        progress, reason = completion.complete(schedule, progress, group, size)
     if reason is not None:
         return progress, Scored(answered, correct, degenerate, rewards, nothing, nothing, reason)
     bonus = _bonus(config, answered, correct, best, step)

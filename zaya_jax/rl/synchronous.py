@@ -24,11 +24,12 @@ from zaya_jax.rl import completion, warnings
 from zaya_jax.rl import metrics as measured
 from zaya_jax.rl.batch import LearnerBatch, learner_batches
 from zaya_jax.rl.completion import Progress
+from zaya_jax.rl.config import RlConfig
 from zaya_jax.rl.gathering import Asking, gather, taught
 from zaya_jax.rl.generation import Asked
 from zaya_jax.rl.held_out import accuracy, look
 from zaya_jax.rl.learner import Learner, learn, log_probabilities
-from zaya_jax.rl.parity import compare
+from zaya_jax.rl.parity import Parity, compare
 from zaya_jax.rl.rollout_log import rows
 from zaya_jax.rl.scoring import Scored
 from zaya_jax.train.optimizer import learning_rate
@@ -110,9 +111,9 @@ def _step(work: Work, state: TrainState, memory: Memory, step: int) -> tuple[Tra
         for row in rows(step, scored):
             work.rollouts.write(**row)
     asked_for = time.monotonic()
-    batches, parity = _batches(config, found), None
+    batches, parity = batches_of(config, found), None
     if batches and config.parity_every and step % config.parity_every == 0:
-        parity = _parity(work.learner, state, batches[0])
+        parity = parity_of(work.learner, state, batches[0])
     rate = learning_rate(config.optimizer, (step - 1) / config.steps, config.steps)
     if batches:
         state, told = learn(work.learner, state, batches, rate)
@@ -130,19 +131,35 @@ def _step(work: Work, state: TrainState, memory: Memory, step: int) -> tuple[Tra
         environments=measured.of_environments(found, progress), parity=parity and parity.to_json(),
         drawn_tokens=spent.tokens, seconds=seconds | {"whole": time.monotonic() - start},
     )  # fmt: skip
-    watch, texts = warnings.look(config.warnings, memory.watch, measured.for_warnings(groups, held_out))
-    for text in texts:
-        work.metrics.write(kind="warning", step=step, text=text)
-        print(f"step {step}: warning: {text}", file=work.say, flush=True)
-    _tell(work, step, groups, progress)
+    watch = warn(work, step, memory.watch, groups, held_out)
+    tell(work, step, groups, progress)
     return state, Memory(progress, watch)
 
 
+def warn(work: Work, step: int, watch: warnings.Watch, groups: dict[str, Any], held_out: float | None):
+    """Prints and records the warnings that begin with a step; returns what they remember."""
+    limits = work.asking.config.warnings
+    watch, texts = warnings.look(limits, watch, measured.for_warnings(groups, held_out))
+    for text in texts:
+        work.metrics.write(kind="warning", step=step, text=text)
+        print(f"step {step}: warning: {text}", file=work.say, flush=True)
+    return watch
+
+
 def _synchronize(work: Work, variables: Variables, version: int) -> None:
-    """Gives the engine the learner's weights: parameters and router biases together."""
+    work.asking.engine.update_weights(engine_weights(work, variables), version)
+
+
+def engine_weights(work: Work, variables: Variables, device: int = -1) -> Variables:
+    """The learner's weights as the engine takes them, parameters and router biases together.
+
+    Args:
+        device: the engine's own; -1 is the learner's.
+    """
     model = work.asking.engine.model
     take = functools.partial(_unstacked, model.config) if model.execution.layout == "unstacked" else _copied
-    work.asking.engine.update_weights(take(variables), version)
+    taken = take(variables)
+    return taken if device < 0 else jax.device_put(taken, jax.devices()[device])
 
 
 _unstacked = jax.jit(unstack, static_argnums=0)
@@ -154,7 +171,8 @@ def _copied(variables: Variables) -> Variables:
     return jax.tree.map(jnp.copy, variables)
 
 
-def _batches(config: Any, found: list[Scored]) -> list[LearnerBatch]:
+def batches_of(config: RlConfig, found: list[Scored]) -> list[LearnerBatch]:
+    """What the learner reads of the groups that teach something."""
     rollouts = [one for scored in taught(found) for one in scored.answered.rollouts]
     if not rollouts:
         return []
@@ -162,7 +180,7 @@ def _batches(config: Any, found: list[Scored]) -> list[LearnerBatch]:
     return learner_batches(rollouts, advantages, config.rows, config.length, replay=config.replay)
 
 
-def _parity(learner: Learner, state: TrainState, batch: LearnerBatch):
+def parity_of(learner: Learner, state: TrainState, batch: LearnerBatch) -> Parity:
     """Engine against learner at equal versions; the routes that the learner would have taken are counted apart."""
     logp_BT, _ = log_probabilities(learner, state, batch)
     live = batch._replace(routes_LBT=np.full_like(batch.routes_LBT, -1))
@@ -180,7 +198,8 @@ def _look(work: Work, step: int) -> float:
     return mean
 
 
-def _tell(work: Work, step: int, groups: dict[str, Any], progress: Progress) -> None:
+def tell(work: Work, step: int, groups: dict[str, Any], progress: Progress) -> None:
+    """A line about a step."""
     hard = " ".join(f"{track.environment} {track.level.difficulty}" for track in progress.schedule.tracks)
     reward = "none" if groups["reward"] is None else f"{groups['reward']:.3f}"
     line = f"step {step}/{work.asking.config.steps}: reward {reward}, {groups['taught']} of {groups['groups']} groups"

@@ -1,0 +1,146 @@
+"""The pipelined loop: the learner takes groups from a buffer that a thread keeps filling.
+
+The learner is the same as in the synchronous loop. What differs is when answers are drawn: by weights up to
+`pipeline.staleness` updates old, a version for each token. Comparisons of engine and learner therefore hold the drift
+of the policy too, and are logged as `drift`.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import dataclasses
+import functools
+import threading
+import time
+from typing import Any
+
+import jax
+import numpy as np
+
+from zaya_jax.environments.failures import Failures
+from zaya_jax.errors import mistake
+from zaya_jax.rl import metrics as measured
+from zaya_jax.rl.buffer import Buffer, oldest_version
+from zaya_jax.rl.learner import learn
+from zaya_jax.rl.rollout_log import rows
+from zaya_jax.rl.sampler import Sampler, Snapshot, again
+from zaya_jax.rl.scoring import Scored
+from zaya_jax.rl.synchronous import Memory, Work, batches_of, engine_weights, parity_of, record, tell, warn
+from zaya_jax.train.optimizer import learning_rate
+from zaya_jax.train.step import TrainState
+from zaya_jax.train.stopping import asked_to_stop
+
+_PATIENCE = 0.5  # seconds between two looks at whether somebody asked to stop
+
+
+def make_pipelined_steps(
+    work: Work, state: TrainState, memory: Memory, stored: list[dict[str, Any]]
+) -> tuple[TrainState, Memory]:
+    """Goes on until the last step, or until a signal; either way there is a checkpoint then.
+
+    Args:
+        stored: problems of a checkpoint whose answers were lost.
+
+    Raises:
+        UserError: as the synchronous loop; what the sampler raises, it raises.
+    """
+    asking, config, first = work.asking, work.asking.config, int(state.step)
+    buffer, notes = Buffer(config.pipeline.buffer, config.pipeline.staleness), _Notes(work)
+    place = _place(config.pipeline.device)
+    sampler = Sampler(asking, memory.progress, buffer, notes.add, again(asking, stored), place)
+    sampler.post(engine_weights(work, state.variables, config.pipeline.device), first)
+    with asked_to_stop() as asked, sampler:
+        for step in range(first + 1, config.steps + 1):
+            notes.step = step
+            groups = _take(buffer, sampler, config.groups, step - 1, asked)
+            if groups is None:
+                step -= 1
+            else:
+                state, memory = _step(work, state, memory, step, groups, sampler, buffer, notes)
+            stop = groups is None or asked.is_set() or step == config.steps
+            if stop or (config.checkpoints.every > 0 and step % config.checkpoints.every == 0):
+                memory = _save(work, step, state, memory, sampler.snapshot(), asking.failures)
+            if stop:
+                break
+    work.checkpoints.wait()
+    return state, memory
+
+
+class _Notes:
+    """What the sampler has scored since the last step; every answer goes on record at once."""
+
+    def __init__(self, work: Work):
+        self._work, self._lock = work, threading.Lock()
+        self._scored: collections.deque[Scored] = collections.deque()
+        self.step = 0
+
+    def add(self, scored: Scored, version: int) -> None:
+        del version
+        for row in rows(self.step, scored):
+            self._work.rollouts.write(**row)
+        with self._lock:
+            self._scored.append(scored)
+
+    def take(self) -> list[Scored]:
+        with self._lock:
+            found = list(self._scored)
+            self._scored.clear()
+            return found
+
+
+def _take(buffer: Buffer, sampler: Sampler, count: int, version: int, asked: threading.Event) -> list[Scored] | None:
+    """The next groups; None if somebody asked to stop before there were enough."""
+    while True:
+        found = buffer.take(count, version, _PATIENCE)
+        if found is not None:
+            return found
+        if sampler.error is not None:
+            raise sampler.error
+        if asked.is_set():
+            return None
+
+
+def _step(
+    work: Work, state: TrainState, memory: Memory, step: int, groups: list[Scored], sampler: Sampler, buffer: Buffer,
+    notes: _Notes,
+) -> tuple[TrainState, Memory]:  # fmt: skip
+    config, start, before = work.asking.config, time.monotonic(), dataclasses.replace(sampler.spent)
+    batches, drift = batches_of(config, groups), None
+    if config.parity_every and step % config.parity_every == 0:
+        drift = parity_of(work.learner, state, batches[0])
+    rate = learning_rate(config.optimizer, (step - 1) / config.steps, config.steps)
+    state, told = learn(work.learner, state, batches, rate)
+    if step % config.pipeline.sync_every == 0:
+        sampler.post(engine_weights(work, state.variables, config.pipeline.device), step)
+    updated = measured.of_update(told)  # waits for the device
+    found, progress = notes.take() or groups, sampler.snapshot().progress
+    stale = np.array([step - 1 - oldest_version(one) for one in groups])
+    seen = measured.of_groups(found, work.learner.trainer.model.vocab_size)
+    spent = sampler.spent
+    work.metrics.write(
+        kind="step", step=step, learning_rate=rate, **seen, **updated,
+        environments=measured.of_environments(found, progress), drift=drift and drift.to_json(),
+        staleness={"mean": float(stale.mean()), "max": int(stale.max())}, evicted=buffer.evicted, stale=buffer.stale,
+        drawn_tokens=spent.tokens - before.tokens,
+        seconds={"engine": spent.engine - before.engine, "whole": time.monotonic() - start},
+    )  # fmt: skip
+    watch = warn(work, step, memory.watch, seen, None)
+    tell(work, step, seen, progress)
+    return state, Memory(progress, watch)
+
+
+def _save(work: Work, step: int, state: TrainState, memory: Memory, found: Snapshot, failures: Failures) -> Memory:
+    memory = dataclasses.replace(memory, progress=found.progress)
+    work.checkpoints.save(step, state, record(memory, failures) | {"again": found.to_json()})
+    return memory
+
+
+def _place(device: int) -> Any:
+    if device < 0:
+        return contextlib.nullcontext
+    devices = jax.devices()
+    if device >= len(devices):
+        expected = f"0 to {len(devices) - 1}"
+        raise mistake("no such device", where="pipeline.device", expected=expected, found=device)
+    return functools.partial(jax.default_device, devices[device])
