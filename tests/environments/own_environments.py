@@ -91,7 +91,7 @@ def _flood():
 def _eat():
     kept = []
     while True:
-        kept.append(bytearray(1 << 24))
+        kept.append(bytearray(1 << 26))
 
 
 def _garbage():

@@ -24,12 +24,12 @@ HOSTILE, SUMS = f"{OWN}:hostile", f"{OWN}:sums"
 PROBLEM = Problem("hostile/0", "do", {"seed": 0})
 RIGHT = own_environments.RIGHT
 
-# What each misdeed has to give. Two seconds to do it in.
+# What each misdeed has to give. Three seconds to do it in.
 EXPECTED = {
     "right": RIGHT,
-    "hang": ("timeout", "no reply within 2 s"),
-    "spin": ("timeout", "no reply within 2 s"),
-    "regex": ("timeout", "no reply within 2 s"),
+    "hang": ("timeout", "no reply within 3 s"),
+    "spin": ("timeout", "no reply within 3 s"),
+    "regex": ("timeout", "no reply within 3 s"),
     "raise": ("raised", "ValueError: no such luck"),
     "raise worse": ("raised", "Worse:"),
     "recurse": ("raised", "RecursionError"),
@@ -55,7 +55,7 @@ EXPECTED = {
     "endless": ("garbage", "bytes without an end"),
     "huge": ("garbage", "a reply of "),
     "leave and return": RIGHT,
-    "leave and hang": ("timeout", "no reply within 2 s"),
+    "leave and hang": ("timeout", "no reply within 3 s"),
 }
 # Alone: "deaf" is slow, and who kills the guardian lets go what earlier calls left behind.
 ALONE = {"deaf": ("died", "it closed its channel"), "orphan": ("died", "signal SIGKILL")}
@@ -92,7 +92,7 @@ def token(monkeypatch) -> str:
 
 @pytest.fixture(scope="module")
 def workers():
-    with Workers(1, WorkerLimits(seconds=2, memory_mb=300)) as workers:
+    with Workers(1, WorkerLimits(seconds=3, memory_mb=300)) as workers:
         yield workers
 
 
@@ -111,7 +111,7 @@ def test_an_alarm_that_one_call_sets_does_not_ring_in_the_next(workers):
 
 
 def test_a_worker_that_dies_between_two_calls_is_replaced(token):
-    with Workers(1, WorkerLimits(seconds=2)) as workers:
+    with Workers(1, WorkerLimits(seconds=3)) as workers:
         check("right", workers.verify(HOSTILE, PROBLEM, "right").result())
         for pid in processes(token):
             os.kill(pid, signal.SIGKILL)
@@ -158,7 +158,7 @@ def test_two_hundred_mixed_calls_in_three_workers(token):
     quick = [name for name in EXPECTED if name not in ("hang", "spin", "regex", "leave and hang", "endless", "huge")]
     misdeeds = [quick[i % len(quick)] if i % 4 == 0 else "right" for i in range(196)] + ["hang", "spin"] * 2
     random.Random(0).shuffle(misdeeds)
-    with Workers(3, WorkerLimits(seconds=2, memory_mb=300)) as workers:
+    with Workers(3, WorkerLimits(seconds=3, memory_mb=300)) as workers:
         futures = {workers.verify(HOSTILE, PROBLEM, misdeed): misdeed for misdeed in misdeeds}
         count = 0
         for future in concurrent.futures.as_completed(futures):
@@ -170,7 +170,7 @@ def test_two_hundred_mixed_calls_in_three_workers(token):
 
 
 def test_verifying_hides_behind_what_the_caller_does_meanwhile():
-    with Workers(2, WorkerLimits(seconds=2)) as workers:
+    with Workers(2, WorkerLimits(seconds=3)) as workers:
         begun = time.monotonic()
         slow = workers.verify(HOSTILE, PROBLEM, "hang")
         others = [workers.verify(HOSTILE, PROBLEM, "right") for _ in range(20)]

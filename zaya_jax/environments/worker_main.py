@@ -95,7 +95,8 @@ def _answer(environment: Any, request: dict[str, Any], line: bytes) -> dict[str,
     try:
         return _DO[request["do"]](environment, request)
     except MemoryError as error:
-        return _failure("memory", _told(error))
+        traceback.clear_frames(error.__traceback__)  # what fills the memory goes, so that there is some to say so
+        return _failure("memory", f"MemoryError {error}")
     except BaseException as error:
         return _failure("raised", _told(error))
     finally:
