@@ -121,6 +121,29 @@ def test_the_target_is_the_farthest_and_every_node_is_reached():
         assert nearest[target] == max(nearest.values())
 
 
+def test_what_is_wrong_with_a_path():
+    family = FAMILIES["shortest_path"]
+    graphs = [(family.generate(seed, 4), *graph(family.generate(seed, 4).prompt)) for seed in range(40)]
+    apart = [
+        (problem, source + target)
+        for problem, source, target, edges in graphs
+        if frozenset(source + target) not in edges
+    ]
+    assert len(apart) > 5
+    assert {family.verify(*each).error for each in apart} == {"not along edges"}
+    said = set()
+    for problem, source, target, edges in graphs:
+        assert family.verify(problem, source).error == "not from source to target"
+        assert family.verify(problem, family.explain(problem)[1][::-1]).error == "not from source to target"
+        paths = {"".join(path): length for path, length in simple_paths(edges, (source,), target)}
+        for path, length in paths.items():
+            verdict = family.verify(problem, path)
+            assert verdict.correct == (length == min(paths.values()))
+            said.add(verdict.error)
+        assert not family.verify(problem, target.join(source + source)).correct
+    assert said == {None, "not the shortest"}
+
+
 def test_knights():
     for prompt, lines, _ in worked("knights"):
         steps, marks = numbered(lines)

@@ -6,7 +6,7 @@ Book?", 1978): "+b" b is a knight, "-b" b is a knave, "b=c" both are of one kind
 There is one solution: somebody compares himself with another one, which tells that one's kind whoever speaks; what that
 one says tells the next one's, and so on around.
 
-Difficulty d: 3 + d people; a statement is about two of them with probability d / (d + 4) where it can be.
+Difficulty d: 3 + d people; a statement is about two of them with probability (d + 1) / (d + 4) where it can be.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def make(chance: random.Random, difficulty: int) -> tuple[str, dict[str, Any]]:
     said = {}
     for place, speaker in enumerate(order):
         about = order[(place + 1) % len(order)]
-        pair = place > 0 and chance.random() < difficulty / (difficulty + 4)
+        pair = place > 0 and chance.random() < (difficulty + 1) / (difficulty + 4)
         known = speaker if about == order[0] else chance.choice(order[max(0, place - _NEAR) : place]) if pair else None
         said[speaker] = _statement(chance, knight, speaker, about, known)
     people = " ".join(f"{name}:{said[name]}" for name in names)
