@@ -86,6 +86,7 @@ class Answered:
     Attributes:
         asked: the problem.
         rollouts: what was drawn.
+        texts: the same as text, marks of reasoning included.
         responses: what stands behind the reasoning; empty if that was never closed.
         verdicts: a `Failure` where the environment gave none.
         truncated: whether a budget cut the reasoning or the answer off.
@@ -93,6 +94,7 @@ class Answered:
 
     asked: Asked
     rollouts: tuple[Rollout, ...]
+    texts: tuple[str, ...]
     responses: tuple[str, ...]
     verdicts: tuple[Verdict | Failure, ...]
     truncated: tuple[bool, ...]
@@ -156,7 +158,7 @@ class InFlight:
         for one in self.asked:
             found = [self._done.get(name) for name in self._names(one)]
             if None not in found and (wait or all(future.done() for _, _, future in found)):
-                taken.append(_collected(one, found))
+                taken.append(_collected(one, found, self._tokenizer))
                 del self._groups[one.number]
                 for name in self._names(one):
                     del self._done[name]
@@ -235,11 +237,12 @@ def response_of(request: Request, completion: Completion, tokenizer: Tokenizer) 
     return tokenizer.decode([token for token in tokens.tolist() if token not in request.stop_ids])
 
 
-def _collected(one: Asked, found: Sequence[tuple[Completion, str, Future]]) -> Answered:
+def _collected(one: Asked, found: Sequence[tuple[Completion, str, Future]], tokenizer: Tokenizer) -> Answered:
     completions = [completion for completion, _, _ in found]
     return Answered(
         asked=one,
         rollouts=tuple(rollout(one.prompt, completion) for completion in completions),
+        texts=tuple(tokenizer.decode(completion.tokens, skip_special=False) for completion in completions),
         responses=tuple(response for _, response, _ in found),
         verdicts=tuple(future.result() for _, _, future in found),
         truncated=tuple(each.think_forced or each.finish_reason == "length" for each in completions),

@@ -24,9 +24,8 @@ def rows(step: int, scored: Scored) -> Iterator[dict[str, Any]]:
     """The lines of a group."""
     answered = scored.answered
     asked = answered.asked
-    for place, (one, response, verdict) in enumerate(
-        zip(answered.rollouts, answered.responses, answered.verdicts, strict=True)
-    ):
+    columns = (answered.rollouts, answered.texts, answered.responses, answered.verdicts)
+    for place, (one, text, response, verdict) in enumerate(zip(*columns, strict=True)):
         failed = isinstance(verdict, Failure)
         yield {
             "schema": VERSION,
@@ -37,6 +36,7 @@ def rows(step: int, scored: Scored) -> Iterator[dict[str, Any]]:
             "difficulty": asked.difficulty,
             "problem": asked.problem.id,
             "prompt": asked.problem.prompt,
+            "text": text,
             "response": response,
             "token_ids": one.tokens,
             "mu": [round(float(nats), 6) for nats in one.mu],
