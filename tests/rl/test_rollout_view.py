@@ -9,7 +9,9 @@ from zaya_jax.rl.rollout_view import Wanted, columns, compared, parse_steps, rea
 
 BASE = {
     "schema": 1, "step": 1, "group": 0, "place": 0, "environment": "addition", "difficulty": 2,
-    "problem": "addition/2/7", "prompt": "add 1+2", "text": "<think>1:1+2=3</think>3", "response": "3", "token_ids": [1, 2, 3], "mu": [-1.0] * 3,
+    "problem": "addition/2/7", "prompt": "add 1+2",
+    "text": "<think>1:1+2=3</think>3", "response": "3", "token_ids": [1, 2, 3],
+    "mu": [-1.0] * 3,
     "versions": [0, 0, 1], "correct": True, "reward": 1.0, "bonus": 0.0, "advantage": 0.5, "degenerate": False,
     "truncated": False, "error": None, "dropped": None,
 }  # fmt: skip
