@@ -100,6 +100,13 @@ def _garbage():
     return RIGHT
 
 
+def _forge():
+    """Says what a worker says, with nothing in it; on a new worker the number is 1."""
+    for descriptor in _channels():
+        os.write(descriptor, b'{"number": 1, "value": [1]}\n')
+    return RIGHT
+
+
 def _endless():
     for descriptor in _channels():
         os.set_blocking(descriptor, True)
@@ -187,6 +194,7 @@ MISDEEDS = {
     "kill": lambda: os.kill(os.getpid(), signal.SIGKILL),
     "orphan": lambda: os.kill(os.getppid(), signal.SIGKILL) or _hang(),
     "garbage": _garbage,
+    "forge": _forge,
     "endless": _endless,
     "deaf": _deaf,
     "huge": lambda: Verdict(1.0, True, True, None, "x" * (65 << 20)),
@@ -201,6 +209,10 @@ MISDEEDS = {
 
 def hostile_import():
     raise OSError("cannot make it")
+
+
+def leaves():
+    raise SystemExit(4)
 
 
 def with_argument(size):

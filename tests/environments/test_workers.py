@@ -154,6 +154,20 @@ def test_what_does_not_exist_is_the_callers_mistake_and_the_pool_goes_on(workers
     assert isinstance(workers.generate(SUMS, 0, 0).result(), Problem)
 
 
+def test_a_forged_reply_with_nothing_in_it_is_garbage():
+    with Workers(1) as workers:
+        result = workers.verify(HOSTILE, PROBLEM, "forge").result()
+        told = ("bytes behind the reply", "a reply with no result")  # as the true one is there by then, or is not
+        assert result.kind == "garbage" and any(part in result.detail for part in told)
+        check("right", workers.verify(HOSTILE, PROBLEM, "right").result())
+
+
+def test_an_environment_that_leaves_while_it_is_made_is_a_failure(workers):
+    result = workers.generate(f"{OWN}:leaves", 0, 0).result()
+    assert (result.kind, result.detail.partition(" (")[0]) == ("raised", "SystemExit: 4")
+    assert isinstance(workers.generate(SUMS, 0, 0).result(), Problem)
+
+
 def test_two_hundred_mixed_calls_in_three_workers(token):
     quick = [name for name in EXPECTED if name not in ("hang", "spin", "regex", "leave and hang", "endless", "huge")]
     misdeeds = [quick[i % len(quick)] if i % 4 == 0 else "right" for i in range(196)] + ["hang", "spin"] * 2

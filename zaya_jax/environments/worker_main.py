@@ -6,7 +6,8 @@ descends from it, processes that made a session of their own or lost their paren
 
 A request is a line of JSON on the socket, {"number", "environment", "do": "generate" | "verify" | "explain", ...}.
 The reply is a line {"number", "loaded"} when the environment is there, then one of
-{"number", "value"}, {"number", "failure": [kind, detail]} or, before `loaded`, {"number", "mistake": one line}.
+{"number", "value"} or {"number", "failure": [kind, detail]}. Where there is none, the reply is a failure at once, or
+{"number", "mistake": one line}.
 """
 
 from __future__ import annotations
@@ -66,27 +67,25 @@ def serve(channel: socket.socket) -> None:
         for line in requests:
             request = json.loads(line)
             number, name = request["number"], request["environment"]
-            try:
-                if name not in loaded:
-                    loaded[name] = _load(name)
-                _send(channel, {"number": number, "loaded": True})
-                _send(channel, {"number": number, **_answer(loaded[name], request, line)})
-            except _Mistake as error:
-                _send(channel, {"number": number, "mistake": str(error)})
+            if name not in loaded and (reply := _load(name, loaded)):
+                _send(channel, {"number": number, **reply})
+                continue
+            _send(channel, {"number": number, "loaded": True})
+            _send(channel, {"number": number, **_answer(loaded[name], request, line)})
 
 
-class _Mistake(Exception):
-    """There is no such environment; the message says why, in a line."""
-
-
-def _load(name: str) -> Any:
+def _load(name: str, loaded: dict[str, Any]) -> dict[str, Any]:
+    """Adds the environment to those that are loaded; else the reply that says why not."""
     from zaya_jax.environments.named import named
     from zaya_jax.errors import UserError
 
     try:
-        return named(name)
+        loaded[name] = named(name)
     except UserError as error:
-        raise _Mistake(error) from None
+        return {"mistake": str(error)}
+    except BaseException as error:
+        return _failure("memory" if isinstance(error, MemoryError) else "raised", _told(error))
+    return {}
 
 
 def _answer(environment: Any, request: dict[str, Any], line: bytes) -> dict[str, Any]:
