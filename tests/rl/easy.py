@@ -6,9 +6,11 @@ from zaya_jax.environments.environment import Environment, Problem, Verdict
 
 
 def generate(seed: int, difficulty: int) -> Problem:
-    """A letter."""
+    """Some letters."""
     rng = random.Random(f"easy {seed} {difficulty}")
-    return Problem(f"easy/{difficulty}/{seed}", rng.choice("abcdefgh") * (difficulty + 1), {"kind": "easy"})
+    return Problem(
+        f"easy/{difficulty}/{seed}", "".join(rng.choice("abcdefgh") for _ in range(difficulty + 2)), {"kind": "easy"}
+    )
 
 
 def verify(problem: Problem, response: str) -> Verdict:

@@ -6,7 +6,9 @@ import dataclasses
 import math
 from collections.abc import Iterator
 
+from zaya_jax.environments.environment import Problem
 from zaya_jax.environments.failures import Failure, Failures
+from zaya_jax.environments.sft import part_of
 from zaya_jax.environments.workers import Workers
 from zaya_jax.errors import mistake
 from zaya_jax.rl import scheduling
@@ -68,7 +70,7 @@ def gather(asking: Asking, progress: Progress, step: int) -> tuple[Progress, lis
 
 
 def draw(asking: Asking, progress: Progress, count: int) -> tuple[list[Asked], Progress]:
-    """The next problems. An assignment that makes none is passed over."""
+    """The next problems. An assignment that makes none, or one that is held out, is passed over."""
     asked, tries = [], 0
     while len(asked) < count:
         assignments, progress = _assign(asking.config, progress, count - len(asked))
@@ -76,13 +78,21 @@ def draw(asking: Asking, progress: Progress, count: int) -> tuple[list[Asked], P
         for one, call in calls:
             problem = call.result()
             asking.failures.add(one.environment, problem)
-            tries = tries + 1 if isinstance(problem, Failure) else 0
+            good = not isinstance(problem, Failure) and not _held_out(asking.config, one.environment, problem)
+            tries = 0 if good else tries + 1
             if tries > _TRIES:
-                raise mistake("makes no problems", where=f"environment {one.environment}", found=str(problem))
-            if not isinstance(problem, Failure):
+                found = str(problem) if isinstance(problem, Failure) else "held-out ones alone"
+                raise mistake("makes no problems", where=f"environment {one.environment}", found=found)
+            if good:
                 prompt = prompt_of(asking.tokenizer, problem)
                 asked.append(Asked(one.number, one.environment, one.difficulty, problem, prompt))
     return asked, progress
+
+
+def _held_out(config: RlConfig, environment: str, problem: Problem) -> bool:
+    """Of problems without end, those whose prompts are held out (`environments.sft.part_of`); of a given set, none."""
+    source = config.schedule.sources[scheduling.place_of(config.schedule, environment)]
+    return source.cap != 0 and part_of(problem.prompt) == "held_out"
 
 
 def _assign(config: RlConfig, progress: Progress, count: int) -> tuple[list[scheduling.Assignment], Progress]:

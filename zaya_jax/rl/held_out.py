@@ -6,7 +6,9 @@ import dataclasses
 
 import numpy as np
 
+from zaya_jax.environments.environment import Problem
 from zaya_jax.environments.failures import Failure
+from zaya_jax.environments.sft import part_of
 from zaya_jax.environments.workers import Workers
 from zaya_jax.errors import mistake
 from zaya_jax.rl.config import RlConfig
@@ -16,6 +18,7 @@ from zaya_jax.text.tokenizer import Tokenizer
 
 # Seeds of assignments have 62 bits, those of looks stand above them: no problem of one is a problem of the other.
 _FIRST_SEED = 2**62
+_TRIES = 64  # seeds at a time; one prompt in ten is held out
 _NOISE = 1  # tells a look's noise from that of training
 
 
@@ -40,24 +43,34 @@ class Look:
 
 
 def make_problems(config: RlConfig, workers: Workers, tokenizer: Tokenizer) -> list[Asked]:
-    """The problems of all looks, made once.
+    """The problems of all looks, made once: of the schedule's environments without end, with prompts that are held out
+    of training and of the data for SFT.
 
     Raises:
-        UserError: an environment does not make one.
+        UserError: an environment does not make enough of them.
     """
-    options, made = config.held_out, []
+    options, asked = config.held_out, []
     for source in config.schedule.sources:
-        for difficulty in options.difficulties:
-            for index in range(options.problems):
-                seed = _FIRST_SEED + index
-                made.append((source.environment, difficulty, workers.generate(source.environment, seed, difficulty)))
-    asked = []
-    for number, (environment, difficulty, future) in enumerate(made):
-        problem = future.result()
-        if isinstance(problem, Failure):
-            raise mistake("makes no held-out problem", where=f"environment {environment}", found=str(problem))
-        asked.append(Asked(number, environment, difficulty, problem, prompt_of(tokenizer, problem)))
+        for difficulty in options.difficulties if source.cap != 0 else ():
+            for problem in _problems(source.environment, difficulty, options.problems, workers):
+                prompt = prompt_of(tokenizer, problem)
+                asked.append(Asked(len(asked), source.environment, difficulty, problem, prompt))
     return asked
+
+
+def _problems(environment: str, difficulty: int, count: int, workers: Workers) -> list[Problem]:
+    """The first `count` seeds' problems that are held out, each prompt once."""
+    found: dict[str, Problem] = {}
+    for start in range(0, _TRIES * count, _TRIES):
+        calls = [workers.generate(environment, _FIRST_SEED + start + i, difficulty) for i in range(_TRIES)]
+        for call in calls:
+            problem = call.result()
+            if not isinstance(problem, Failure) and part_of(problem.prompt) == "held_out":
+                found.setdefault(problem.prompt, problem)
+        if len(found) >= count:
+            return list(found.values())[:count]
+    where, fix = f"environment {environment}, difficulty {difficulty}", "ask for fewer, or for harder ones"
+    raise mistake("too few held-out problems", where=where, expected=count, found=len(found), fix=fix)
 
 
 def look(config: RlConfig, engine: Engine, tokenizer: Tokenizer, asked: list[Asked], workers: Workers) -> list[Look]:
