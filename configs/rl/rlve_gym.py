@@ -21,7 +21,7 @@ GYM = ("basic_arithmetic", "chain_sum", "countdown", "family_relationships", "ma
 def get_config(argument=None):
     """The run; `argument` is what stands behind the colon."""
     sources = {
-        "nano": tuple(Source(name) for name in NANO),
-        "8b": tuple(Source(f"reasoning_gym:{name}") for name in GYM),
+        "nano": lambda data: tuple(Source(name) for name in NANO),
+        "8b": lambda data: tuple(Source(f"reasoning_gym:{name}") for name in GYM),
     }
     return stage(argument, "rlve_gym", sources, {"nano": 60, "8b": 400}, length=lengths(0.4, 0.7, 400))

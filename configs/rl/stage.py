@@ -37,38 +37,47 @@ SCALES = {
 }
 
 
-def stage(argument, name, sources, steps, rate=1.0, length=None, **changes):
+def stage(argument, name, sources, steps, length=None, **more):
     """A stage.
 
     Args:
-        argument: what stands behind the colon: scale, initial, steps, seed.
+        argument: what stands behind the colon: scale, initial, steps, seed, data, and `more`.
         name: of the stage.
-        sources: {scale: environments of the schedule}.
-        steps: {scale: updates}.
-        rate: times that of the scale.
+        sources: {scale: (data, **more) -> environments of the schedule}.
+        steps: {scale: updates, or updates by phase}.
         length: {scale: length reward}; None for none.
-        changes: further fields of the configuration.
+        more: further arguments, with their defaults.
     """
-    given = parse(argument, scale="nano", initial="", steps=0, seed=0)
+    given = parse(argument, scale="nano", initial="", steps=0, seed=0, data=f"data/{name}", **more)
     if given.scale not in SCALES:
         expected = ", ".join(SCALES)
         raise mistake("unknown scale", where="--config=...:scale", expected=expected, found=given.scale)
     exact = "exact" if given.scale == "nano" else "bfloat16"
     optimizer = OptimizerConfig(
-        "muon", rate * RATES[given.scale], 0.0, 1.0, b1=0.9, weight_decay=0.0, momentum=0.0, decay="constant",
+        "muon", RATES[given.scale], 0.0, 1.0, b1=0.9, weight_decay=0.0, momentum=0.0, decay="constant",
         newton_schulz_dtype=exact,
     )  # fmt: skip
     rewards = RewardConfig(length=None if length is None else length[given.scale])
     values = {
         "name": name,
         "initial": given.initial,
-        "schedule": Schedule(sources[given.scale], seed=given.seed),
+        "schedule": Schedule(sources[given.scale](given.data, **{key: given[key] for key in more}), seed=given.seed),
         "rewards": rewards,
         "optimizer": optimizer,
-        "steps": given.steps or steps[given.scale],
+        "steps": given.steps or _steps(steps[given.scale], given),
         "seed": given.seed,
     }
-    return as_config(RlConfig(**values | SCALES[given.scale] | changes))
+    return as_config(RlConfig(**values | SCALES[given.scale]))
+
+
+def _steps(steps, given):
+    if isinstance(steps, int):
+        return steps
+    if given.phase not in steps:
+        raise mistake(
+            "no such phase", where="--config=...:phase", expected=" or ".join(map(str, steps)), found=given.phase
+        )
+    return steps[given.phase]
 
 
 def lengths(first, last, ramp):

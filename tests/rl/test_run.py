@@ -20,6 +20,7 @@ from zaya_jax.rl.config import HeldOutConfig, PipelineConfig, RlConfig
 from zaya_jax.rl.generation import Decoding
 from zaya_jax.rl.run import run
 from zaya_jax.rl.scheduling import Schedule, Source
+from zaya_jax.rl.start_difficulty import Search
 from zaya_jax.train.config import CheckpointPolicy
 from zaya_jax.train.optimizer import OptimizerConfig
 from zaya_jax.train.settings import from_dict, to_json
@@ -149,6 +150,16 @@ def _flat(tree, prefix=""):
     if isinstance(tree, tuple | list):
         return _flat(dict(enumerate(tree)), prefix)
     return {prefix: np.asarray(tree)}
+
+
+def test_start_difficulties_are_sought_with_the_first_weights(initial, tmp_path):
+    search, told = Search(groups=3, particles=64, cap=4), io.StringIO()
+    assert run(config(initial, start=search, steps=1, held_out=HeldOutConfig()), tmp_path / "run", sink=told)
+    (found,) = [r for r in read_metrics(tmp_path / "run" / "metrics.jsonl") if r["kind"] == "start_difficulty"]
+    assert found["groups"] <= 3 and 0 <= found["value"] <= 4
+    assert f"starts at difficulty {found['value']}" in told.getvalue()
+    first = rollouts(tmp_path / "run")[0]
+    assert first["difficulty"] == found["value"] and first["group"] < 2**40
 
 
 def test_a_pipelined_run(initial, tmp_path):

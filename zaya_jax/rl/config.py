@@ -16,6 +16,7 @@ from zaya_jax.rl.learner import Learner
 from zaya_jax.rl.losses import ClipConfig, DppoConfig
 from zaya_jax.rl.scheduling import Schedule
 from zaya_jax.rl.scoring import RewardConfig
+from zaya_jax.rl.start_difficulty import Search
 from zaya_jax.rl.warnings import Limits
 from zaya_jax.train.config import CheckpointPolicy, ExecutionConfig
 from zaya_jax.train.optimizer import OptimizerConfig
@@ -88,6 +89,7 @@ class RlConfig:
             `oversample` times as many as are missing.
         oversample: see `waves`.
         rows, length: of the learner's batches; a prompt with its answer fits into `length` tokens.
+        start: finds the difficulties that environments start at; None starts where the schedule says.
         replay: whether the experts that the engine took are pinned (router replay).
         pipeline: samples while it learns; None does one after the other.
         parity_every: steps between two comparisons of engine and learner on the first batch; 0: none.
@@ -117,6 +119,7 @@ class RlConfig:
     oversample: float = 1.5
     rows: int = 16
     length: int = 256
+    start: Search | None = None
     replay: bool = True
     pipeline: PipelineConfig | None = None
     parity_every: int = 10

@@ -78,7 +78,7 @@ def draw(asking: Asking, progress: Progress, count: int) -> tuple[list[Asked], P
         for one, call in calls:
             problem = call.result()
             asking.failures.add(one.environment, problem)
-            good = not isinstance(problem, Failure) and not _held_out(asking.config, one.environment, problem)
+            good = not isinstance(problem, Failure) and not is_held_out(asking.config, one.environment, problem)
             tries = 0 if good else tries + 1
             if tries > _TRIES:
                 found = str(problem) if isinstance(problem, Failure) else "held-out ones alone"
@@ -89,8 +89,9 @@ def draw(asking: Asking, progress: Progress, count: int) -> tuple[list[Asked], P
     return asked, progress
 
 
-def _held_out(config: RlConfig, environment: str, problem: Problem) -> bool:
-    """Of problems without end, those whose prompts are held out (`environments.sft.part_of`); of a given set, none."""
+def is_held_out(config: RlConfig, environment: str, problem: Problem) -> bool:
+    """Whether a problem is not to be learnt from: of problems without end, those whose prompts are held out
+    (`environments.sft.part_of`); of a given set, none."""
     source = config.schedule.sources[scheduling.place_of(config.schedule, environment)]
     return source.cap != 0 and part_of(problem.prompt) == "held_out"
 

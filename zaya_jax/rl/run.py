@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import pathlib
 import sys
 import time
@@ -25,6 +26,8 @@ from zaya_jax.rl.gathering import Asking
 from zaya_jax.rl.held_out import make_problems
 from zaya_jax.rl.learner import Learner
 from zaya_jax.rl.pipelined import make_pipelined_steps
+from zaya_jax.rl.start_difficulty import Pool, Search, estimate
+from zaya_jax.rl.starting import find_starts, with_starts
 from zaya_jax.rl.synchronous import Memory, Work, make_steps, remembered
 from zaya_jax.sampling.engine import Engine
 from zaya_jax.train import workdir as place
@@ -70,6 +73,8 @@ def run(config: RlConfig, workdir: pathlib.Path, sink: TextIO | None = None) -> 
         held_out = make_problems(config, workers, tokenizer) if config.held_out.every else []
         with _writers(config, workdir, int(state.step)) as (metrics, rollouts):
             work = Work(asking, learner, held_out, checkpoints, metrics, rollouts, say)
+            if int(state.step) == 0 and config.start is not None:
+                memory = _found_starts(work, config.start, memory)
             if config.pipeline is None:
                 state, _ = make_steps(work, state, memory)
             else:
@@ -104,6 +109,16 @@ def _engine(config: RlConfig, model: ModelConfig, state: TrainState) -> Engine:
     zaya = Zaya(model, Execution(dtype=config.execution.dtype, layout=layout))
     variables = unstack(model, state.variables) if layout == "unstacked" else state.variables
     return Engine(zaya, variables, slots=decoding.slots, capacity=decoding.capacity, chunk=decoding.chunk)
+
+
+def _found_starts(work: Work, search: Search, memory: Memory) -> Memory:
+    def note(environment: str, pool: Pool) -> None:
+        difficulty, groups = estimate(search, pool), len(pool.history)
+        work.metrics.write(kind="start_difficulty", step=0, environment=environment, groups=groups, value=difficulty)
+        print(f"{environment} starts at difficulty {difficulty}, after {groups} groups", file=work.say, flush=True)
+
+    starts = find_starts(work.asking, search, note)
+    return dataclasses.replace(memory, progress=with_starts(memory.progress, starts))
 
 
 @contextlib.contextmanager
