@@ -1,5 +1,6 @@
 """Supervised finetuning on verifiable tasks with their working: what reinforcement learning begins with.
 
+    mkdir -p out/data
     python -m experiments.make_environment_data --difficulties=0-2 --count=20000 --aggregation=0.25 --output=out/data/train.jsonl
     python -m experiments.make_environment_data --difficulties=0-2 --count=400 --part=held_out --output=out/data/held_out.jsonl
     python -m experiments.train --config=configs/sft/reasoning.py:scale=nano,data=out/data --workdir=out/sft
