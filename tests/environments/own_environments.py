@@ -175,7 +175,7 @@ MISDEEDS = {
     "raise worse": _raise_worse,
     "recurse": _recurse,
     "exit politely": lambda: sys.exit(3),
-    "interrupt": lambda: os.kill(os.getpid(), signal.SIGINT) or _hang(),
+    "interrupt": lambda: signal.raise_signal(signal.SIGINT) or _hang(),
     "nan": lambda: Verdict(float("nan"), False, True),
     "inf": lambda: Verdict(float("inf"), True, True),
     "text reward": lambda: Verdict("1", True, True),

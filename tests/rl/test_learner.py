@@ -20,6 +20,7 @@ from zaya_jax.rl.parity import compare
 from zaya_jax.train.lora import LoraConfig
 from zaya_jax.train.step import start_from
 
+pytestmark = pytest.mark.usefixtures("quick_programs")
 ADVANTAGES = (1.0, -0.5, 0.25, -1.0, 2.0, 0.5)
 LENGTH, ROWS = 40, 2
 
@@ -111,27 +112,30 @@ def test_a_renormalised_gate_is_found_out(learner, state, monkeypatch):
 
 
 def by_hand(learner, state, loss):
-    """The mean over rollouts of their summed token losses, one rollout at a time, without packing."""
-    model = Zaya(CONFIG, learner.trainer.execution)
+    """The mean over rollouts of their summed token losses, a row each, from the logits of all tokens."""
+    model, T = Zaya(CONFIG, learner.trainer.execution), max(one.length for one in recorded())
+    rows = [np.concatenate([one.prompt, one.tokens]) for one in recorded()]
+    tokens = np.stack([np.pad(row, (0, T - len(row))) for row in rows])
+    real = np.stack([np.arange(T - 1) < len(row) - 1 for row in rows])
+    routes = np.stack(
+        [np.pad(one.routes_LT, ((0, 0), (0, T - one.length)), constant_values=-1) for one in recorded()], 1
+    )
+    positions = np.broadcast_to(np.arange(T - 1), real.shape) * real
 
     def total(params):
+        own = {"params": params, "balance": state.balance}
+        logits = model.apply(own, tokens[:, :-1], positions, real.astype(np.int32), routes=np.stack(routes, 1)).logits
         out = 0.0
-        for one, advantage in zip(recorded(), ADVANTAGES):
-            tokens = np.concatenate([one.prompt, one.tokens])[None]
-            read, N = tokens[:, :-1], len(one.tokens)
-            positions = np.arange(read.shape[1])[None]
-            found = model.apply(
-                {"params": params, "balance": state.balance}, read, positions, np.ones_like(read),
-                routes=one.routes_LT[:, None],
-            )  # fmt: skip
-            logp_T = jax.nn.log_softmax(found.logits[0])[jnp.arange(read.shape[1]), tokens[0, 1:]][-N:]
-            out += loss(logp_T, one.mu, advantage).sum()
+        for row, (one, advantage) in enumerate(zip(recorded(), ADVANTAGES, strict=True)):
+            first, N = len(one.prompt) - 1, len(one.tokens)
+            logp_N = jax.nn.log_softmax(logits[row, first : first + N])[jnp.arange(N), one.tokens]
+            out += loss(logp_N, one.mu, advantage).sum()
         return out / len(ADVANTAGES)
 
     return jax.jit(jax.value_and_grad(total))(state.params)
 
 
-@pytest.mark.parametrize("rows,length", [(2, 40), (6, 32), (1, 64)])
+@pytest.mark.parametrize("rows,length", [(2, 40), (1, 64)])
 def test_gradients_do_not_depend_on_packing(learner, state, rows, length):
     """At pi = mu the gradient is the policy gradient: -A * grad log pi of every drawn token."""
     found = batches(rows=rows, length=length)
@@ -177,7 +181,7 @@ def test_other_losses_and_means(state, x64):
 
 
 def test_mistakes():
-    with pytest.raises(UserError, match=r"longer than a row; rollout 2; expected 10, found"):
+    with pytest.raises(UserError, match=r"rollout 0: longer than a row; expected 10; found 11"):
         batches(length=10)
     with pytest.raises(UserError, match="one advantage for each rollout"):
         learner_batches(recorded(), [1.0], 2, 40)

@@ -128,7 +128,7 @@ def test_whatever_a_response_holds_a_verdict_comes_back_soon(name, difficulty):
     for text in HOSTILE:
         start = time.process_time()
         verdict = family.verify(problem, text)
-        assert time.process_time() - start < 0.5, text[:20]
+        assert time.process_time() - start < 5, text[:20]  # not minutes, and not without end
         assert not verdict.correct or ORACLES[name](problem.prompt, verdict.answer)
         assert len(verdict.answer or "") <= 4096
         assert verdict.error is None or 0 < len(verdict.error) < 80
