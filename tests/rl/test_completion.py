@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from zaya_jax.errors import UserError
 from zaya_jax.rl import records as solve_rates
 from zaya_jax.rl.completion import (
+    ALL_ALIKE,
     ALL_RIGHT,
     ALL_WRONG,
     TOO_SHORT,
@@ -85,7 +86,7 @@ def test_signal_is_in_the_rewards_where_they_are_not_accuracies():
         group("oxox", rewards=(0.0, 0.0, 0.0, 0.0)),
         group("xxxx", rewards=(0.3, 0.3, 0.3, 0.3)),
     )
-    assert reasons == [None, ALL_WRONG, ALL_RIGHT]
+    assert reasons == [None, ALL_ALIKE, ALL_RIGHT]
 
 
 def test_rates_of_sources_and_problems_worked_by_hand():

@@ -1,7 +1,5 @@
 """Which groups have signal, and how many tokens are rare."""
 
-import math
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -10,43 +8,34 @@ from hypothesis import strategies as st
 from zaya_jax.errors import UserError
 from zaya_jax.rl.advantages import KINDS, AdvantageConfig, advantages, max_rl
 from zaya_jax.rl.canary import rare_token_shares
-from zaya_jax.rl.dynamic_sampling import drop_reason, has_signal
+from zaya_jax.rl.completion import ALL_ALIKE, ALL_RIGHT, ALL_WRONG, Group, drop_reason
+
+
+def reason(correct, rewards=None):
+    return drop_reason(Group("any", None, 0, tuple(map(bool, correct)), rewards), len(correct))
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @given(group=st.lists(st.integers(0, 1), min_size=1, max_size=8))
 def test_groups_with_signal_are_those_with_an_advantage(kind, group):
-    expected = bool(np.any(advantages(AdvantageConfig(kind), group)))
-    assert bool(has_signal(kind, group)) == expected == (drop_reason(kind, group) is None)
+    assert bool(np.any(advantages(AdvantageConfig(kind), group))) == (reason(group) is None)
 
 
-@pytest.mark.parametrize("kind", ["grpo", "dr_grpo"])
 @given(scores=st.lists(st.sampled_from([-1.5, 0.1, 0.2, 7.0]), min_size=1, max_size=6))
-def test_scores_without_accuracy_have_signal_where_they_differ(kind, scores):
-    assert bool(has_signal(kind, scores)) == (len(set(scores)) > 1)
+def test_scores_have_signal_where_they_differ_whatever_is_right(scores):
+    right = [score > 0 for score in scores]
+    assert (reason(right, tuple(scores)) is None) == (len(set(scores)) > 1)
 
 
 def test_a_bonus_is_no_signal():
     """All are right and one is shorter: there is an advantage, but the group is dropped, as accuracy says."""
     assert np.any(max_rl([1, 1], [0.5, -0.5]))
-    assert not has_signal("max_rl", [1, 1])
-    with pytest.raises(UserError, match=r"without bonus; found 1\.5"):
-        has_signal("max_rl", [1, 1.5])
-
-
-def test_many_groups_at_once():
-    np.testing.assert_array_equal(has_signal("max_rl", [[[1, 0], [0, 0]], [[1, 1], [0, 1]]]), [[1, 0], [0, 1]])
+    assert reason([1, 1]) == ALL_RIGHT
 
 
 def test_reasons():
-    found = [drop_reason("grpo", group) for group in ([0, 0], [1, 1], [0.3, 0.3], [0, 1])]
-    assert found == ["all wrong", "all right", "all alike", None]
-
-
-@pytest.mark.parametrize("scores, told", [([math.nan, 1], "finite scores"), ([], "no group"), (1.0, "no group")])
-def test_mistaken_scores(scores, told):
-    with pytest.raises(UserError, match=told):
-        has_signal("grpo", scores)
+    assert [reason(group) for group in ([0, 0], [1, 1], [0, 1])] == [ALL_WRONG, ALL_RIGHT, None]
+    assert reason([0, 1], (0.0, 0.0)) == ALL_ALIKE and reason([1, 1], (0.3, 0.3)) == ALL_RIGHT
 
 
 def test_rare_tokens_by_hand():

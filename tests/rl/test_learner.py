@@ -124,7 +124,7 @@ def by_hand(learner, state, loss):
 
     def total(params):
         own = {"params": params, "balance": state.balance}
-        logits = model.apply(own, tokens[:, :-1], positions, real.astype(np.int32), routes=np.stack(routes, 1)).logits
+        logits = model.apply(own, tokens[:, :-1], positions, real.astype(np.int32), routes=routes).logits
         out = 0.0
         for row, (one, advantage) in enumerate(zip(recorded(), ADVANTAGES, strict=True)):
             first, N = len(one.prompt) - 1, len(one.tokens)

@@ -21,9 +21,10 @@ from zaya_jax.rl.records import Records
 from zaya_jax.rl.scheduling import Schedule, State
 
 ALL_RIGHT, ALL_WRONG = "all right", "all wrong"
+ALL_ALIKE = "all alike"  # of equal rewards, though some answers are right and some are wrong
 TOO_SHORT = "too short"
 VERIFIER_FAILED = "verifier failed"
-REASONS = (ALL_RIGHT, ALL_WRONG, TOO_SHORT, VERIFIER_FAILED)
+REASONS = (ALL_RIGHT, ALL_WRONG, ALL_ALIKE, TOO_SHORT, VERIFIER_FAILED)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,7 +127,10 @@ def _seen(schedule: Schedule, progress: Progress, group: Group) -> Progress:
 
 
 def _no_signal(group: Group) -> str | None:
-    """Equal rewards have advantage 0 each (dynamic sampling, DAPO, arXiv 2503.14476)."""
+    """Equal rewards have advantage 0 each (dynamic sampling, DAPO, arXiv 2503.14476). A bonus is no signal: it tells
+    answers apart in every group, also where all are right and brevity alone would be learnt."""
     if len(set(group.correct if group.rewards is None else group.rewards)) > 1:
         return None
+    if len(set(group.correct)) > 1:
+        return ALL_ALIKE
     return ALL_RIGHT if all(group.correct) else ALL_WRONG

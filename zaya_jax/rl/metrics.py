@@ -9,7 +9,7 @@ import numpy as np
 
 from zaya_jax.rl import warnings
 from zaya_jax.rl.canary import rare_token_shares
-from zaya_jax.rl.completion import ALL_RIGHT, ALL_WRONG, Progress
+from zaya_jax.rl.completion import ALL_ALIKE, ALL_RIGHT, ALL_WRONG, Progress
 from zaya_jax.rl.learner import UpdateMetrics
 from zaya_jax.rl.scoring import Scored
 
@@ -69,7 +69,7 @@ def of_update(told: UpdateMetrics) -> dict[str, Any]:
 
 def for_warnings(groups: dict[str, Any], held_out: float | None) -> warnings.Step:
     """What the warnings look at."""
-    alike = sum(groups["dropped"].get(reason, 0) for reason in (ALL_RIGHT, ALL_WRONG))
+    alike = sum(groups["dropped"].get(reason, 0) for reason in (ALL_RIGHT, ALL_WRONG, ALL_ALIKE))
     complete = groups["taught"] + alike
     return warnings.Step(
         truncated=groups["truncated"],

@@ -17,6 +17,7 @@ from typing import Any
 from zaya_jax.environments.failures import Failure
 from zaya_jax.rl.scoring import Scored
 
+FILE = "rollouts.jsonl"
 VERSION = 1
 
 

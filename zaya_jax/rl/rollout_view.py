@@ -10,9 +10,8 @@ from typing import Any
 from zaya_jax.environments.rows import read_rows
 from zaya_jax.errors import mistake
 from zaya_jax.report.html import Html, details, page, section, table, tag, write_page
-from zaya_jax.rl.rollout_log import VERSION
+from zaya_jax.rl.rollout_log import FILE, VERSION
 
-FILE = "rollouts.jsonl"
 Row = dict[str, Any]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import pathlib
 import sys
 import time
@@ -26,6 +27,7 @@ from zaya_jax.rl.gathering import Asking
 from zaya_jax.rl.held_out import make_problems
 from zaya_jax.rl.learner import Learner
 from zaya_jax.rl.pipelined import make_pipelined_steps
+from zaya_jax.rl.rollout_log import FILE as ROLLOUTS
 from zaya_jax.rl.start_difficulty import Pool, Search, estimate
 from zaya_jax.rl.starting import find_starts, with_starts
 from zaya_jax.rl.synchronous import Memory, Work, make_steps, remembered
@@ -33,18 +35,12 @@ from zaya_jax.sampling.engine import Engine
 from zaya_jax.train import workdir as place
 from zaya_jax.train.beginning import base_digest
 from zaya_jax.train.exporting import open_tokenizer, save_model
-from zaya_jax.train.settings import differences, to_json
+from zaya_jax.train.settings import conflicts, to_json
 from zaya_jax.train.sharding import abstract_state
 from zaya_jax.train.step import TrainState, start_from
 
-ROLLOUTS = "rollouts.jsonl"
 # What may change when a run goes on.
 _FREE = ("checkpoints", "workers", "held_out", "warnings", "failures", "export_dtype", "parity_every", "loss_chunk")
-
-
-def _conflicts(old: dict[str, Any], new: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
-    found = differences(old, new)
-    return {key: pair for key, pair in found.items() if key.split(".")[0] not in _FREE}
 
 
 def run(config: RlConfig, workdir: pathlib.Path, sink: TextIO | None = None) -> bool:
@@ -60,7 +56,7 @@ def run(config: RlConfig, workdir: pathlib.Path, sink: TextIO | None = None) -> 
     checkpoint = open_checkpoint(resolve(config.initial))
     tokenizer, files = open_tokenizer(config.initial)
     learner = config.learner(checkpoint.config)
-    place.claim(workdir, config, _conflicts)
+    place.claim(workdir, config, functools.partial(conflicts, free=_FREE))
     policy = config.checkpoints
     keep = {"keep_last": policy.keep_last, "keep_every": policy.keep_every or None}
     told = {"initial": base_digest(config.initial)}
@@ -68,12 +64,13 @@ def run(config: RlConfig, workdir: pathlib.Path, sink: TextIO | None = None) -> 
         Checkpoints(workdir / place.CHECKPOINTS, **keep, fingerprint=told) as checkpoints,
         Workers(config.workers, config.limits) as workers,
     ):
+        fresh = not checkpoints.steps()
         state, memory, failures, again = _begin(config, learner, checkpoints, checkpoint, say)
         asking = Asking(config, _engine(config, checkpoint.config, state), tokenizer, workers, failures)
         held_out = make_problems(config, workers, tokenizer) if config.held_out.every else []
-        with _writers(config, workdir, int(state.step)) as (metrics, rollouts):
+        with _writers(config, workdir, None if fresh else int(state.step)) as (metrics, rollouts):
             work = Work(asking, learner, held_out, checkpoints, metrics, rollouts, say)
-            if int(state.step) == 0 and config.start is not None:
+            if fresh and config.start is not None:
                 memory = _found_starts(work, config.start, memory)
             if config.pipeline is None:
                 state, _ = make_steps(work, state, memory)
@@ -122,13 +119,14 @@ def _found_starts(work: Work, search: Search, memory: Memory) -> Memory:
 
 
 @contextlib.contextmanager
-def _writers(config: RlConfig, workdir: pathlib.Path, step: int) -> Iterator[tuple[MetricsWriter, MetricsWriter]]:
+def _writers(
+    config: RlConfig, workdir: pathlib.Path, step: int | None
+) -> Iterator[tuple[MetricsWriter, MetricsWriter]]:
+    """Goes on behind a step; None begins anew, whatever a run without a checkpoint has left."""
     with (
         MetricsWriter(workdir / place.METRICS, resume_step=step) as metrics,
         MetricsWriter(workdir / ROLLOUTS, resume_step=step) as rollouts,
     ):
         kind = jax.devices()[0].device_kind
-        metrics.write(
-            kind="start", time=time.time(), config=to_json(config), resumed_from=step or None, device_kind=kind
-        )
+        metrics.write(kind="start", time=time.time(), config=to_json(config), resumed_from=step, device_kind=kind)
         yield metrics, rollouts

@@ -14,10 +14,10 @@ from zaya_jax.model.config import ModelConfig
 from zaya_jax.model.execution import Execution
 from zaya_jax.model.lora import LoraConfig
 from zaya_jax.parallel import make_mesh
+from zaya_jax.train import settings
 from zaya_jax.train.optimizer import OptimizerConfig
 from zaya_jax.train.preference import DpoConfig
 from zaya_jax.train.reward_model import BradleyTerryConfig
-from zaya_jax.train.settings import differences
 from zaya_jax.train.trainer import Trainer
 
 
@@ -236,7 +236,6 @@ OPERATIONAL = (
     "execution.dispatch",
     "loss_chunk",
 )
-_OPERATIONAL_PREFIXES = tuple(f"{key}." for key in OPERATIONAL)
 
 
 def conflicts(old: dict[str, Any], new: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
@@ -244,12 +243,7 @@ def conflicts(old: dict[str, Any], new: dict[str, Any]) -> dict[str, tuple[Any, 
 
     Rows may be taken in other portions, as long as a step has the same ones.
     """
-    found = differences(old, new)
-    free = _OPERATIONAL_PREFIXES
-    if _rows(old) == _rows(new):
-        free += ("rows.", "accumulate.")
-    # What is not there and what is None are the same: a field that came later, and is not used.
-    return {key: pair for key, pair in found.items() if pair != (..., None) and not f"{key}.".startswith(free)}
+    return settings.conflicts(old, new, OPERATIONAL + (("rows", "accumulate") if _rows(old) == _rows(new) else ()))
 
 
 def _rows(config: dict[str, Any]) -> int:

@@ -7,7 +7,7 @@ import difflib
 import json
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 from zaya_jax.errors import mistake
@@ -52,6 +52,16 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = ""
         elif a != b:
             found[f"{prefix}{key}"] = (a, b)
     return found
+
+
+def conflicts(old: Mapping[str, Any], new: Mapping[str, Any], free: Sequence[str]) -> dict[str, tuple[Any, Any]]:
+    """The differences that are not below a key of `free`.
+
+    What is not there and what is None are the same: a field that came later, and is not used.
+    """
+    below = tuple(f"{key}." for key in free)
+    found = differences(old, new).items()
+    return {key: pair for key, pair in found if pair != (..., None) and not f"{key}.".startswith(below)}
 
 
 def _listed(value: Any) -> Any:
