@@ -19,7 +19,7 @@ SCALES = {
         "decoding": Decoding(16, thinking_budget=112, answer_budget=20, slots=64, chunk=64, prompt_budget=96),
         "groups": 8,
         "rows": 16,
-        "length": 512,
+        "length": 256,
         "held_out": HeldOutConfig(every=20, difficulties=(0, 2), problems=16, answers=4),
         "checkpoints": CheckpointPolicy(every=5),
     },

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zaya_jax.errors import UserError
-from zaya_jax.rl.advantages import AdvantageConfig, advantages, dr_grpo, grpo, max_rl
+from zaya_jax.rl.advantages import AdvantageConfig, advantages, dr_grpo, grpo, max_rl, rejection
 
 GROUPS = st.lists(st.integers(0, 1), min_size=2, max_size=16)
 
@@ -51,6 +51,16 @@ def test_shaped_advantages_sum_to_zero_and_task_ones_to_the_bonus(group, data):
     assert np.sum(max_rl(group, bonus)) == pytest.approx(0, abs=1e-9)
     rate = np.mean(group)
     assert np.sum(max_rl(group, bonus, "task")) == pytest.approx(sum(bonus) / rate if rate else 0, abs=1e-9)
+
+
+@given(GROUPS)
+def test_rejection_sampling_is_the_mean_over_right_answers(group):
+    """Two of four right: weights 2, 2, 0, 0 in a mean over four, 1/2 and 1/2 in a sum."""
+    np.testing.assert_allclose(rejection([1, 1, 0, 0]), [2, 2, 0, 0])
+    right = np.array(group) == 1
+    expected = right / right.sum() if right.any() else np.zeros(len(group))
+    np.testing.assert_allclose(rejection(group) / len(group), expected, atol=1e-12)
+    np.testing.assert_allclose(max_rl(group), rejection(group) - right.any(), atol=1e-12)
 
 
 @given(st.lists(st.floats(-10, 10), min_size=2, max_size=16))

@@ -2,9 +2,10 @@
 
 Host-side numpy in float64. Groups lie along the last axis, `[..., G]`; leading axes are prompts.
 
-    GRPO     (r - mean) / (std + eps)      Shao et al., arXiv 2402.03300
-    Dr. GRPO  r - mean                     Liu et al., arXiv 2503.20783
-    MaxRL    (r - mean) / mean             arXiv 2602.02710; 0 where nothing is right
+    GRPO       (r - mean) / (std + eps)    Shao et al., arXiv 2402.03300
+    Dr. GRPO   r - mean                    Liu et al., arXiv 2503.20783
+    MaxRL      (r - mean) / mean           arXiv 2602.02710; 0 where nothing is right
+    rejection  r / mean                    rejection sampling, e.g. RAFT, Dong et al., arXiv 2304.06767
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import numpy as np
 
 from zaya_jax.errors import mistake
 
-KINDS = ("grpo", "dr_grpo", "max_rl")
+KINDS = ("grpo", "dr_grpo", "max_rl", "rejection")
 BASELINES = ("shaped", "task")
 
 
@@ -25,13 +26,14 @@ class AdvantageConfig:
     """Which advantage.
 
     Attributes:
-        kind: MaxRL in ZAYA1's reasoning stages, GRPO in its behavioural one (report, IV-B).
+        kind: MaxRL in ZAYA1's reasoning stages, GRPO in its behavioural one (report, IV-B). "rejection" learns from
+            right answers alone and is no part of the recipe: a control for comparisons.
         eps: of GRPO, added to the standard deviation.
         baseline: what MaxRL's numerator subtracts. "shaped": the mean of reward and bonus, so that a group sums to 0;
             "task": the mean of the reward alone. The report leaves it open.
     """
 
-    kind: Literal["grpo", "dr_grpo", "max_rl"] = "max_rl"
+    kind: Literal["grpo", "dr_grpo", "max_rl", "rejection"] = "max_rl"
     eps: float = 1e-6
     baseline: Literal["shaped", "task"] = "shaped"
 
@@ -54,14 +56,16 @@ def advantages(config: AdvantageConfig, rewards_G: Any, bonus_G: Any = None) -> 
         bonus_G: what is added to the numerator, of the same shape (`length_reward`); none by default.
 
     Raises:
-        UserError: as the function of that kind does; a bonus for GRPO or Dr. GRPO.
+        UserError: as the function of that kind does; a bonus for another kind than MaxRL.
     """
     if config.kind == "max_rl":
         return max_rl(rewards_G, bonus_G, config.baseline)
     if bonus_G is not None:
         fix = "leave the length reward out, or take kind=max_rl"
         raise mistake("a bonus without a numerator of its own", where=f"advantage {config.kind}", fix=fix)
-    return grpo(rewards_G, config.eps) if config.kind == "grpo" else dr_grpo(rewards_G)
+    if config.kind == "grpo":
+        return grpo(rewards_G, config.eps)
+    return dr_grpo(rewards_G) if config.kind == "dr_grpo" else rejection(rewards_G)
 
 
 def grpo(rewards_G: Any, eps: float = 1e-6) -> np.ndarray:
@@ -104,15 +108,34 @@ def max_rl(rewards_G: Any, bonus_G: Any = None, baseline: Literal["shaped", "tas
     Raises:
         UserError: a reward is not 0 or 1, a bonus is not finite or of another shape.
     """
-    rewards_G = _finite(rewards_G)
-    wrong = rewards_G[(rewards_G != 0) & (rewards_G != 1)]
-    if wrong.size:
-        fix = "use accuracies, or another kind of advantage"
-        raise mistake("not an accuracy", where="MaxRL", expected="rewards of 0 or 1", found=wrong[0], fix=fix)
+    rewards_G = _accuracies(rewards_G, "MaxRL")
     shaped_G = rewards_G if bonus_G is None else rewards_G + _matching(bonus_G, rewards_G)
     mean = rewards_G.mean(axis=-1, keepdims=True)
     subtracted = shaped_G.mean(axis=-1, keepdims=True) if baseline == "shaped" else mean
     return np.where(mean > 0, (shaped_G - subtracted) / np.where(mean > 0, mean, 1), 0)
+
+
+def rejection(rewards_G: Any) -> np.ndarray:
+    """r / mean(r), [..., G]; 0 where mean(r) is 0: MaxRL without its baseline.
+
+    With -A log pi as the loss of a token and all G answers in the mean, a group's gradient is that of supervised
+    finetuning on its right answers, whatever their number.
+
+    Raises:
+        UserError: a reward is not 0 or 1.
+    """
+    rewards_G = _accuracies(rewards_G, "rejection sampling")
+    mean = rewards_G.mean(axis=-1, keepdims=True)
+    return np.where(mean > 0, rewards_G / np.where(mean > 0, mean, 1), 0)
+
+
+def _accuracies(rewards_G: Any, where: str) -> np.ndarray:
+    rewards_G = _finite(rewards_G)
+    wrong = rewards_G[(rewards_G != 0) & (rewards_G != 1)]
+    if wrong.size:
+        fix = "use accuracies, or another kind of advantage"
+        raise mistake("not an accuracy", where=where, expected="rewards of 0 or 1", found=wrong[0], fix=fix)
+    return rewards_G
 
 
 def _centred(rewards_G: np.ndarray) -> np.ndarray:

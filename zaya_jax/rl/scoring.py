@@ -43,9 +43,9 @@ class RewardConfig:
     def __post_init__(self):
         if self.key not in ("correct", "reward"):
             raise mistake("no such key", where="rewards.key", expected="correct or reward", found=repr(self.key))
-        if self.advantage.kind == "max_rl" and self.key != "correct":
+        if self.advantage.kind in ("max_rl", "rejection") and self.key != "correct":
             fix = "take rewards.key=correct, or another advantage"
-            raise mistake("MaxRL takes accuracies", where="rewards.key", found=self.key, fix=fix)
+            raise mistake(f"{self.advantage.kind} takes accuracies", where="rewards.key", found=self.key, fix=fix)
         if self.advantage.kind != "max_rl" and self.length is not None:
             fix = "leave rewards.length out, or take rewards.advantage.kind=max_rl"
             raise mistake("the length reward needs MaxRL", where="rewards.length", fix=fix)
