@@ -1,0 +1,1 @@
+"""Comparisons of ways to train, each with several seeds (experiments/study.py)."""

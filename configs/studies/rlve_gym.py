@@ -1,0 +1,49 @@
+"""Does the RLVE stage teach what its start, and other ways to spend the time, do not?
+
+    python -m experiments.study --config=configs/studies/rlve_gym.py:initial=out/sft/model,data=out/data --workdir=out/study
+
+Arms, all from one model, at nano scale: the stage (MaxRL and DPPO), GRPO with PPO's clip, rejection sampling in the same
+loop, and more supervised finetuning on the same demonstrations. None has the length reward, which only MaxRL can have.
+The comparisons were named before anything was run: the stage against its start, against both controls, and against
+GRPO with clip. The demonstrations have difficulties 0 to 2; held-out problems have 2 to 4.
+
+Behind the colon:
+    initial   the model that all arms begin with
+    data      directory of the demonstrations that it was finetuned on
+    steps     updates of an arm of reinforcement learning
+    sft_steps steps of the arm that goes on finetuning, as many as take the same time
+    seeds     how many
+    problems  held-out ones
+"""
+
+from configs.common import as_config, parse
+from configs.rl.rlve_gym import NANO
+from zaya_jax.rl.study import START, Arm, StudyConfig
+
+_LOOP = "configs/rl/rlve_gym.py:scale=nano,initial={initial},seed={seed},steps="
+_SFT = "configs/sft/reasoning.py:scale=nano,initial={initial},"
+_ALL = ("--config.rewards.length=None", "--config.held_out.every=0")
+
+
+def get_config(argument=None):
+    """The study; `argument` is what stands behind the colon."""
+    given = parse(argument, initial="", data="out/data", steps=80, sft_steps=220, seeds=3, problems=400)
+    loop, sft = f"{_LOOP}{given.steps}", f"{_SFT}data={given.data},steps={given.sft_steps}"
+    arms = (
+        Arm("max_rl_dppo", "rl", loop, _ALL),
+        Arm("grpo_clip", "rl", loop, (*_ALL, "--config.rewards.advantage.kind=grpo", "--config.loss=clip")),
+        Arm("rejection", "rl", loop, (*_ALL, "--config.rewards.advantage.kind=rejection")),
+        Arm("more_sft", "train", sft, ("--config.data.seed={seed}",)),
+    )
+    return as_config(
+        StudyConfig(
+            name="rlve_gym",
+            initial=given.initial,
+            arms=arms,
+            seeds=tuple(range(given.seeds)),
+            comparisons=tuple(("max_rl_dppo", other) for other in (START, "more_sft", "rejection", "grpo_clip")),
+            environments=NANO,
+            difficulties=(2, 3, 4),
+            problems=given.problems,
+        )
+    )

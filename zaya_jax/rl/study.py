@@ -1,0 +1,148 @@
+"""Studies: several ways to train, each with several seeds from one model, examined on the same held-out problems.
+
+A way is an `Arm`: a command with its configuration. The plan of a study is a list of stages as a cascade has them, so
+that it is run, stopped and gone on with in the same manner (`cascade_run`); `study_results` reads what they leave.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+from typing import Literal
+
+from zaya_jax.errors import mistake
+from zaya_jax.rl.cascade import Stage
+from zaya_jax.rl.checks import check_range
+
+START = "start"  # the model that all arms begin with, examined like them
+BENCHMARK = "held_out"
+SAMPLED, GREEDY = "sampled", "greedy"
+_MODULES = {"rl": "experiments.rl", "train": "experiments.train"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Arm:
+    """A way to train.
+
+    Attributes:
+        name: unique.
+        command: "rl" or "train".
+        config: FILE.py:arguments, as the command takes it; {initial} and {seed} are put in.
+        overrides: further arguments of the command, e.g. "--config.loss=clip"; the same holds for them.
+    """
+
+    name: str
+    command: Literal["rl", "train"]
+    config: str
+    overrides: tuple[str, ...] = ()
+
+    def __post_init__(self):
+        object.__setattr__(self, "overrides", tuple(self.overrides))
+        if self.command not in _MODULES:
+            raise mistake("no such command", where=f"arm {self.name}", expected="rl or train", found=self.command)
+        if not self.name or self.name == START or "/" in self.name:
+            raise mistake("not a name of an arm", expected=f"a word other than {START!r}", found=repr(self.name))
+
+
+@dataclasses.dataclass(frozen=True)
+class StudyConfig:
+    """A study.
+
+    Attributes:
+        name: of it.
+        initial: the model that all arms begin with, in the hub's format.
+        arms: the ways to train.
+        seeds: each arm is trained once with each.
+        comparisons: (arm, other) pairs that were named beforehand, the other may be "start"; only these are tested, with
+            Holm's correction over all of them.
+        environments, difficulties: of the held-out problems, in equal parts.
+        problems: in all.
+        samples: of each problem at temperature 1; avg@k and pass@k are of this k.
+        thinking_budget, answer_budget: tokens, as in training.
+        slots: of the engine that examines.
+    """
+
+    name: str
+    initial: str
+    arms: tuple[Arm, ...]
+    seeds: tuple[int, ...] = (0, 1, 2)
+    comparisons: tuple[tuple[str, str], ...] = ()
+    environments: tuple[str, ...] = ("addition",)
+    difficulties: tuple[int, ...] = (2,)
+    problems: int = 400
+    samples: int = 16
+    thinking_budget: int = 112
+    answer_budget: int = 20
+    slots: int = 64
+
+    def __post_init__(self):
+        arms = tuple(Arm(**arm) if isinstance(arm, dict) else arm for arm in self.arms)
+        object.__setattr__(self, "arms", arms)
+        for name in ("seeds", "environments", "difficulties"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        object.__setattr__(self, "comparisons", tuple(tuple(pair) for pair in self.comparisons))
+        for name in ("problems", "samples", "slots", "answer_budget"):
+            check_range(self, name, 1, whole=True)
+        names = [arm.name for arm in arms]
+        if not arms or len(set(names)) != len(names) or not self.seeds or len(set(self.seeds)) != len(self.seeds):
+            raise mistake("not a study", where=self.name, expected="arms with names of their own, and different seeds")
+        for pair in self.comparisons:
+            strangers = [one for one in pair if one not in (*names, START)]
+            if strangers or len(pair) != 2:
+                expected = f"two of {', '.join((START, *names))}"
+                raise mistake("not a comparison", where="comparisons", expected=expected, found=" - ".join(pair))
+        if not self.initial:
+            raise mistake("no model to begin with", where="initial", expected="a directory")
+
+
+def stages(study: StudyConfig, workdir: pathlib.Path | str) -> list[Stage]:
+    """The plan: the benchmark, the start's examination, then each arm with each seed. Seeds come first: a study that is
+    cut off has all arms with some of the seeds."""
+    root = pathlib.Path(workdir)
+    plan = [_benchmark(study, root), *_examined(study, START, pathlib.Path(study.initial), root)]
+    for seed in study.seeds:
+        for arm in study.arms:
+            run = root / run_name(arm.name, seed)
+            plan += [_trained(study, arm, seed, run), *_examined(study, run.name, run / "model", root)]
+    return plan
+
+
+def run_name(arm: str, seed: int) -> str:
+    """Of an arm's run, and of its directory."""
+    return f"{arm}_{seed}"
+
+
+def _benchmark(study: StudyConfig, root: pathlib.Path) -> Stage:
+    file = f"{BENCHMARK}.jsonl"
+    arguments = (
+        "--form=problems", "--part=held_out", f"--environments={','.join(study.environments)}",
+        f"--difficulties={','.join(map(str, study.difficulties))}", f"--count={study.problems}",
+        f"--output={root / file}",
+    )  # fmt: skip
+    module = "experiments.make_environment_data"
+    return Stage(BENCHMARK, "Held-out problems", "data", module, arguments, str(root), (file,))
+
+
+def _trained(study: StudyConfig, arm: Arm, seed: int, run: pathlib.Path) -> Stage:
+    given = (f"--config={arm.config}", *arm.overrides)
+    filled = (one.replace("{initial}", study.initial).replace("{seed}", str(seed)) for one in given)
+    arguments = (*filled, f"--workdir={run}")
+    kind = "rl" if arm.command == "rl" else "training"
+    return Stage(run.name, f"{arm.name}, seed {seed}", kind, _MODULES[arm.command], arguments, str(run), ("model",))
+
+
+def _examined(study: StudyConfig, name: str, model: pathlib.Path, root: pathlib.Path) -> list[Stage]:
+    """Answers at temperature 1, and greedy ones."""
+    common = (
+        f"--checkpoint={model}", f"--benchmark={root / BENCHMARK}.jsonl", f"--beta={study.thinking_budget}",
+        f"--answer_budget={study.answer_budget}", f"--slots={study.slots}", "--dtype=float32",
+    )  # fmt: skip
+    ways = {SAMPLED: (f"--n={study.samples}", "--temperature=1"), GREEDY: ("--n=1", "--temperature=0")}
+    return [
+        Stage(
+            f"{name}_{way}", f"{name}, {way}", "data", "experiments.evaluate",
+            (*common, *own, f"--output={root / 'answers' / name / way}"), str(root / "answers" / name / way),
+            (f"{BENCHMARK}/grades.jsonl",),
+        )
+        for way, own in ways.items()
+    ]  # fmt: skip
