@@ -20,6 +20,7 @@ HELPERS = {
     "benchmark_engines.py",
     "benchmark_requests.py",
     "benchmark_shared.py",
+    "benchmark_waves.py",
     "search_flags.py",
 }
 LAUNCHERS = [path for path in sorted((ROOT / "experiments").glob("*.py")) if path.name not in HELPERS]

@@ -1,9 +1,11 @@
 """Does the RLVE stage teach what its start, and other ways to spend the time, do not?
 
-    python -m experiments.study --config=configs/studies/rlve_gym.py:initial=out/sft/model,data=out/data --workdir=out/study
+    python -m experiments.study --config=configs/studies/rlve_gym.py:initial=out/sft/model,data=out/data \\
+        --workdir=out/study
 
-Arms, all from one model, at nano scale: the stage (MaxRL and DPPO), GRPO with PPO's clip, rejection sampling in the same
-loop, and more supervised finetuning on the same demonstrations. None has the length reward, which only MaxRL can have.
+Arms, all from one model, at nano scale: the stage (MaxRL and DPPO), GRPO with PPO's clip, rejection sampling in the
+same loop, and more supervised finetuning on the same demonstrations. None has the length reward, which only MaxRL can
+have.
 The comparisons were named before anything was run: the stage against its start, against both controls, and against
 GRPO with clip. The demonstrations have difficulties 0 to 2; held-out problems have 2 to 4.
 

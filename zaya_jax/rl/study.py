@@ -53,8 +53,8 @@ class StudyConfig:
         initial: the model that all arms begin with, in the hub's format.
         arms: the ways to train.
         seeds: each arm is trained once with each.
-        comparisons: (arm, other) pairs that were named beforehand, the other may be "start"; only these are tested, with
-            Holm's correction over all of them.
+        comparisons: (arm, other) pairs that were named beforehand, the other may be "start"; only these are tested,
+            with Holm's correction over all of them.
         environments, difficulties: of the held-out problems, in equal parts.
         problems: in all.
         samples: of each problem at temperature 1; avg@k and pass@k are of this k.
