@@ -9,21 +9,23 @@ import pytest
 from zaya_jax.errors import UserError
 from zaya_jax.evaluation.grades import Grade, write_grades
 from zaya_jax.evaluation.score import holm, paired_bootstrap
-from zaya_jax.rl.study import BENCHMARK, START, Arm, StudyConfig, stages
+from zaya_jax.rl.study import START, Arm, StudyConfig, stages
 from zaya_jax.rl.study_results import differences, examined, runs, table, write_results
 
 ARMS = (
     Arm("ours", "rl", "configs/rl/rlve_gym.py:initial={initial},seed={seed}", ("--config.loss=clip",)),
     Arm("more", "train", "configs/sft/reasoning.py:initial={initial}", ("--config.data.seed={seed}",)),
 )
-STUDY = StudyConfig("s", "out/sft/model", ARMS, (0, 5), (("ours", START), ("ours", "more")), samples=2, problems=3)
-PROBLEMS = ("addition/2/1", "addition/2/3", "addition/3/5")
+STUDY = StudyConfig(
+    "s", "out/sft/model", ARMS, (0, 5), (("ours", START), ("ours", "more")), samples=2, problems=2, difficulties=(2, 3)
+)
+PROBLEMS = (("addition-2", "addition/2/1"), ("addition-2", "addition/2/3"), ("addition-3", "addition/3/5"))
 
 
 def test_the_plan(tmp_path):
     plan = stages(STUDY, tmp_path)
     assert [stage.name for stage in plan] == [
-        "held_out", "start_sampled", "start_greedy",
+        "start_sampled", "start_greedy",
         "ours_0", "ours_0_sampled", "ours_0_greedy", "more_0", "more_0_sampled", "more_0_greedy",
         "ours_5", "ours_5_sampled", "ours_5_greedy", "more_5", "more_5_sampled", "more_5_greedy",
     ]  # fmt: skip
@@ -39,21 +41,22 @@ def test_the_plan(tmp_path):
     assert {f"--checkpoint={tmp_path}/ours_5/model", "--n=2", "--temperature=1"} <= set(sampled.arguments)
     assert {f"--checkpoint={tmp_path}/ours_5/model", "--n=1", "--temperature=0"} <= set(greedy.arguments)
     assert "--checkpoint=out/sft/model" in by_name["start_sampled"].arguments
-    assert by_name["held_out"].products == ("held_out.jsonl",)
-    assert f"--benchmark={tmp_path}/held_out.jsonl" in sampled.arguments
+    assert {"--environments=addition", "--difficulties=2,3", "--count=2"} <= set(sampled.arguments)
+    assert sampled.products == ("addition-2/grades.jsonl", "addition-3/grades.jsonl")
 
 
 def write(root, name, sampled, greedy):
     """Grades of a run: for each problem which of its samples are right, and whether the greedy answer is."""
     for way, answers in (("sampled", sampled), ("greedy", [[right] for right in greedy])):
-        folder = root / "answers" / name / way / BENCHMARK
-        folder.mkdir(parents=True)
         grades = [
-            Grade(BENCHMARK, problem, index, "single", 0, bool(right), True, "1", None, None)
-            for problem, own in zip(PROBLEMS, answers, strict=True)
+            Grade(benchmark, problem, index, "single", 0, bool(right), True, "1", None, None)
+            for (benchmark, problem), own in zip(PROBLEMS, answers, strict=True)
             for index, right in enumerate(own)
         ]
-        write_grades(folder / "grades.jsonl", grades)
+        for benchmark in ("addition-2", "addition-3"):
+            folder = root / "answers" / name / way / benchmark
+            folder.mkdir(parents=True)
+            write_grades(folder / "grades.jsonl", [one for one in grades if one.benchmark == benchmark])
 
 
 @pytest.fixture
@@ -66,10 +69,10 @@ def root(tmp_path):
 
 
 def test_figures_by_hand(root):
-    one = examined(root, "ours_0")
+    one = examined(STUDY, root, "ours_0")
     assert list(one.average.values()) == [0.5, 1, 0]
     assert list(one.any.values()) == [1, 1, 0] and list(one.greedy.values()) == [1, 1, 0]
-    assert examined(root, "more_5") is None
+    assert examined(STUDY, root, "more_5") is None
     lines = {line[0]: line[1:] for line in table(STUDY, runs(STUDY, root), root)}
     assert lines["start"] == ["1", "0.167", "0.000", "0.333", "-"]
     # 3 of 6 and 5 of 6 right: mean 0.667, standard error (0.833 - 0.5) / 2.
@@ -95,7 +98,7 @@ def test_comparisons_are_of_problems_and_of_the_seeds_that_both_have(root):
 
 def test_results_are_written_and_told(root):
     said = write_results(STUDY, root)
-    assert "| ours - start | average | +0.500 |" in said and "| addition/2 | 2 | 0.250 |" in said
+    assert "| ours - start | average | +0.500 |" in said and "| addition-2 | 2 | 0.250 |" in said
     kept = json.loads((root / "results.json").read_text())
     assert kept["arms"]["ours"]["5"]["average"] == pytest.approx(5 / 6)
     assert kept["study"]["name"] == "s" and len(kept["comparisons"]) == 6

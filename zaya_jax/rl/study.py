@@ -15,7 +15,6 @@ from zaya_jax.rl.cascade import Stage
 from zaya_jax.rl.checks import check_range
 
 START = "start"  # the model that all arms begin with, examined like them
-BENCHMARK = "held_out"
 SAMPLED, GREEDY = "sampled", "greedy"
 _MODULES = {"rl": "experiments.rl", "train": "experiments.train"}
 
@@ -55,8 +54,8 @@ class StudyConfig:
         seeds: each arm is trained once with each.
         comparisons: (arm, other) pairs that were named beforehand, the other may be "start"; only these are tested,
             with Holm's correction over all of them.
-        environments, difficulties: of the held-out problems, in equal parts.
-        problems: in all.
+        environments, difficulties: of the held-out problems.
+        problems: of each environment and difficulty.
         samples: of each problem at temperature 1; avg@k and pass@k are of this k.
         thinking_budget, answer_budget: tokens, as in training.
         slots: of the engine that examines.
@@ -69,7 +68,7 @@ class StudyConfig:
     comparisons: tuple[tuple[str, str], ...] = ()
     environments: tuple[str, ...] = ("addition",)
     difficulties: tuple[int, ...] = (2,)
-    problems: int = 400
+    problems: int = 100
     samples: int = 16
     thinking_budget: int = 112
     answer_budget: int = 20
@@ -96,10 +95,10 @@ class StudyConfig:
 
 
 def stages(study: StudyConfig, workdir: pathlib.Path | str) -> list[Stage]:
-    """The plan: the benchmark, the start's examination, then each arm with each seed. Seeds come first: a study that is
-    cut off has all arms with some of the seeds."""
+    """The plan: the start's examination, then each arm with each seed. Seeds come first: a study that is cut off has all
+    arms with some of the seeds."""
     root = pathlib.Path(workdir)
-    plan = [_benchmark(study, root), *_examined(study, START, pathlib.Path(study.initial), root)]
+    plan = _examined(study, START, pathlib.Path(study.initial), root)
     for seed in study.seeds:
         for arm in study.arms:
             run = root / run_name(arm.name, seed)
@@ -112,15 +111,9 @@ def run_name(arm: str, seed: int) -> str:
     return f"{arm}_{seed}"
 
 
-def _benchmark(study: StudyConfig, root: pathlib.Path) -> Stage:
-    file = f"{BENCHMARK}.jsonl"
-    arguments = (
-        "--form=problems", "--part=held_out", f"--environments={','.join(study.environments)}",
-        f"--difficulties={','.join(map(str, study.difficulties))}", f"--count={study.problems}",
-        f"--output={root / file}",
-    )  # fmt: skip
-    module = "experiments.make_environment_data"
-    return Stage(BENCHMARK, "Held-out problems", "data", module, arguments, str(root), (file,))
+def benchmarks(study: StudyConfig) -> list[str]:
+    """Of the held-out problems, as `evaluate` names them."""
+    return [f"{name}-{difficulty}" for name in study.environments for difficulty in study.difficulties]
 
 
 def _trained(study: StudyConfig, arm: Arm, seed: int, run: pathlib.Path) -> Stage:
@@ -134,15 +127,17 @@ def _trained(study: StudyConfig, arm: Arm, seed: int, run: pathlib.Path) -> Stag
 def _examined(study: StudyConfig, name: str, model: pathlib.Path, root: pathlib.Path) -> list[Stage]:
     """Answers at temperature 1, and greedy ones."""
     common = (
-        f"--checkpoint={model}", f"--benchmark={root / BENCHMARK}.jsonl", f"--beta={study.thinking_budget}",
-        f"--answer_budget={study.answer_budget}", f"--slots={study.slots}", "--dtype=float32",
+        f"--checkpoint={model}", f"--environments={','.join(study.environments)}",
+        f"--difficulties={','.join(map(str, study.difficulties))}", f"--count={study.problems}",
+        f"--beta={study.thinking_budget}", f"--answer_budget={study.answer_budget}", f"--slots={study.slots}",
+        "--dtype=float32",
     )  # fmt: skip
     ways = {SAMPLED: (f"--n={study.samples}", "--temperature=1"), GREEDY: ("--n=1", "--temperature=0")}
     return [
         Stage(
             f"{name}_{way}", f"{name}, {way}", "data", "experiments.evaluate",
             (*common, *own, f"--output={root / 'answers' / name / way}"), str(root / "answers" / name / way),
-            (f"{BENCHMARK}/grades.jsonl",),
+            tuple(f"{benchmark}/grades.jsonl" for benchmark in benchmarks(study)),
         )
         for way, own in ways.items()
     ]  # fmt: skip

@@ -15,14 +15,14 @@ from zaya_jax.environments.rows import read_rows
 from zaya_jax.evaluation.grades import read_grades
 from zaya_jax.evaluation.majority import pass_at_k
 from zaya_jax.evaluation.score import holm, paired_bootstrap, standard_error
-from zaya_jax.rl.study import BENCHMARK, GREEDY, SAMPLED, START, StudyConfig, run_name
+from zaya_jax.rl.study import GREEDY, SAMPLED, START, StudyConfig, benchmarks, run_name
 
 FIGURES = ("average", "greedy", "any")
 
 
 @dataclasses.dataclass(frozen=True)
 class Examined:
-    """A run's answers to the held-out problems, by problem.
+    """A run's answers to the held-out problems, by benchmark and problem.
 
     Attributes:
         average: share of right answers at temperature 1 (avg@k).
@@ -56,16 +56,17 @@ class Difference:
     by_seed: tuple[float, ...]
 
 
-def examined(root: pathlib.Path | str, name: str) -> Examined | None:
+def examined(study: StudyConfig, root: pathlib.Path | str, name: str) -> Examined | None:
     """A run's answers; None if it has not been examined yet.
 
     Raises:
         UserError: a file is not right.
     """
-    files = [pathlib.Path(root, "answers", name, way, BENCHMARK, "grades.jsonl") for way in (SAMPLED, GREEDY)]
-    if not all(file.exists() for file in files):
+    folders = [pathlib.Path(root, "answers", name, way) for way in (SAMPLED, GREEDY)]
+    files = [{one: folder / one / "grades.jsonl" for one in benchmarks(study)} for folder in folders]
+    if not all(file.exists() for own in files for file in own.values()):
         return None
-    sampled, greedy = (_right(file) for file in files)
+    sampled, greedy = (_right(own) for own in files)
     means = {problem: float(np.mean(right)) for problem, right in sampled.items()}
     passes = {problem: pass_at_k(len(right), sum(right), len(right)) for problem, right in sampled.items()}
     return Examined(means, {problem: float(right[0]) for problem, right in greedy.items()}, passes)
@@ -76,7 +77,7 @@ def runs(study: StudyConfig, root: pathlib.Path | str) -> dict[str, dict[int, Ex
     found: dict[str, dict[int, Examined]] = {}
     for arm in (START, *(arm.name for arm in study.arms)):
         names = {seed: START if arm == START else run_name(arm, seed) for seed in study.seeds}
-        own = {seed: examined(root, name) for seed, name in names.items()}
+        own = {seed: examined(study, root, name) for seed, name in names.items()}
         found[arm] = {seed: one for seed, one in own.items() if one is not None}
     return found
 
@@ -115,11 +116,11 @@ def table(study: StudyConfig, found: Mapping[str, Mapping[int, Examined]], root:
 
 
 def by_part(study: StudyConfig, found: Mapping[str, Mapping[int, Examined]]) -> list[list[str]]:
-    """Rows of environment and difficulty: avg@k of every arm, the mean over its seeds."""
+    """Rows of benchmarks: avg@k of every arm, the mean over its seeds."""
     arms = [arm for arm, own in found.items() if own]
     parts: dict[str, list[str]] = collections.defaultdict(list)
     for problem in next(iter(found[arms[0]].values())).average:
-        parts[problem.rpartition("/")[0]].append(problem)
+        parts[problem.partition("/")[0]].append(problem)
     return [
         [part, str(len(names)), *(_mean_of(found[arm].values(), names) for arm in arms)]
         for part, names in sorted(parts.items())
@@ -155,7 +156,7 @@ def write_results(study: StudyConfig, root: pathlib.Path | str) -> str:
         parts.append(markdown(["comparison", "figure", "difference", "95 %", "p (Holm)", "by seed"], map(_told, tests)))
     if any(found.values()):
         arms = [arm for arm, own in found.items() if own]
-        parts.append(markdown(["part", "problems", *arms], by_part(study, found)))
+        parts.append(markdown(["benchmark", "problems", *arms], by_part(study, found)))
     kept = {"study": dataclasses.asdict(study), "comparisons": [dataclasses.asdict(one) for one in tests]}
     kept["arms"] = {
         arm: {seed: {figure: float(np.mean(list(getattr(one, figure).values()))) for figure in FIGURES}
@@ -175,10 +176,11 @@ def markdown(head: Sequence[str], rows: Any) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def _right(file: pathlib.Path) -> dict[str, list[bool]]:
+def _right(files: Mapping[str, pathlib.Path]) -> dict[str, list[bool]]:
     right: dict[str, list[bool]] = collections.defaultdict(list)
-    for grade in read_grades(file):
-        right[grade.problem].append(grade.correct)
+    for benchmark, file in files.items():
+        for grade in read_grades(file):
+            right[f"{benchmark}/{grade.problem}"].append(grade.correct)
     return right
 
 
