@@ -7,7 +7,7 @@ Arms, all from one model, at nano scale: the stage (MaxRL and DPPO), GRPO with P
 same loop, and more supervised finetuning on the same demonstrations. None has the length reward, which only MaxRL can
 have.
 The comparisons were named before anything was run: the stage against its start, against both controls, and against
-GRPO with clip. The demonstrations have difficulties 0 to 2; held-out problems have 2 to 4.
+GRPO with clip. The demonstrations have difficulties 0 to 3; held-out problems have 2 to 4.
 
 Behind the colon:
     initial   the model that all arms begin with

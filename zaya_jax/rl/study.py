@@ -95,8 +95,8 @@ class StudyConfig:
 
 
 def stages(study: StudyConfig, workdir: pathlib.Path | str) -> list[Stage]:
-    """The plan: the start's examination, then each arm with each seed. Seeds come first: a study that is cut off has all
-    arms with some of the seeds."""
+    """The plan: the start's examination, then each arm with each seed; all arms with the first seed before any with the
+    second."""
     root = pathlib.Path(workdir)
     plan = _examined(study, START, pathlib.Path(study.initial), root)
     for seed in study.seeds:
