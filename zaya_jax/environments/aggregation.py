@@ -27,7 +27,7 @@ from zaya_jax.environments.environment import Environment, Problem, Verdict
 from zaya_jax.environments.named import named
 from zaya_jax.environments.rows import check_keys
 from zaya_jax.errors import mistake
-from zaya_jax.text.aggregation import load_wording, prompt_text
+from zaya_jax.text.aggregation import Wording, load_wording, prompt_text
 
 _FORM = f"{KIND}:PATH.jsonl?count=4&wording=general"
 
@@ -74,7 +74,7 @@ def attempts_environment(path_and_options: str) -> Environment:
             none.
     """
     path, options = split(path_and_options)
-    load_wording(options.wording)
+    wording = load_wording(options.wording)
     rows = read_attempts(path)
     _check_counts(rows, options, path)
     judges = {name: named(name) for name in sorted({row.environment for row in rows})}
@@ -85,7 +85,7 @@ def attempts_environment(path_and_options: str) -> Environment:
     explained = all(judge.explain is not None for judge in judges.values())
     return Environment(
         name,
-        functools.partial(_generate, name, levels, options),
+        functools.partial(_generate, name, levels, options, wording),
         functools.partial(_verify, judges),
         functools.partial(_explain, judges) if explained else None,
     )
@@ -141,13 +141,15 @@ def _check_counts(rows: Sequence[Row], options: Options, path: str) -> None:
             raise mistake("too few attempts", where=where, expected=expected, found=len(row.attempts), fix=fix)
 
 
-def _generate(name: str, levels: Mapping[int, Sequence[Row]], options: Options, seed: int, difficulty: int) -> Problem:
+def _generate(
+    name: str, levels: Mapping[int, Sequence[Row]], options: Options, wording: Wording, seed: int, difficulty: int
+) -> Problem:
     nearest = min(levels, key=lambda level: (abs(level - difficulty), level))
     chance = random.Random(f"{KIND} {difficulty} {seed}")
     row = chance.choice(levels[nearest])
     places = chance.sample(range(len(row.attempts)), options.count)
     attempts = [row.attempts[place] for place in places]
-    prompt = prompt_text(row.problem.prompt, load_wording(options.wording), [one.text for one in attempts])
+    prompt = prompt_text(row.problem.prompt, wording, [one.text for one in attempts])
     shown = {"wording": options.wording, "attempts": [one.to_json() for one in attempts], "places": places}
     own = {"environment": name, "difficulty": nearest, "seed": seed, "saturated": difficulty > max(levels)}
     hidden = {"environment": row.environment, "problem": row.problem.to_json()}
