@@ -116,13 +116,16 @@ def test_what_is_made(file, machine, tokenizer, initial):
         engine = Engine(model, variables, slots=4, capacity=decoding.capacity, chunk=32)
         for attempt, one in zip(row.attempts, engine.run(requests), strict=True):
             tokens = one.tokens.tolist()
-            end = tokens.index(THINK_END_ID)
-            answer = tokenizer.decode([token for token in tokens[end + 1 :] if token not in tokenizer.stop_ids])
-            assert attempt.tokens == tuple(tokens[:end][-4:]) and attempt.text == tokenizer.decode(attempt.tokens)
-            assert attempt.right == easy.verify(row.problem, answer).correct
+            end = tokens.index(THINK_END_ID) if THINK_END_ID in tokens else len(tokens)
+            thought, answer = (
+                [token for token in part if token not in (THINK_START_ID, *tokenizer.stop_ids)]
+                for part in (tokens[:end], tokens[end + 1 :])
+            )
+            assert attempt.tokens == tuple(thought[-4:]) and attempt.text == tokenizer.decode(attempt.tokens)
+            assert attempt.right == easy.verify(row.problem, tokenizer.decode(answer)).correct
             assert attempt.finished == (not one.think_forced and one.finish_reason == "stop")
             ends.append((attempt.right, attempt.finished))
-    assert {right for right, _ in ends} == {finished for _, finished in ends} == {True, False}
+    assert len({right for right, _ in ends}) == 2, "some are right and some are not, or nothing is tested"
 
 
 def test_an_interrupted_run_goes_on(file, machine, tmp_path):
