@@ -2,20 +2,21 @@
 
     python -m experiments.evaluate --checkpoint=DIR --benchmark=aime25.jsonl --preset=report --output=out/aime
     python -m experiments.evaluate --checkpoint=DIR --benchmark=aime25.jsonl --method=markovian_rsa --output=out/rsa
+    python -m experiments.evaluate --checkpoint=DIR --environments=addition,sorting --difficulties=0,2 --output=out/f
 
 Methods: single answers; rsa, which carries whole reasonings; markovian_rsa, which carries their last --tau tokens;
-delethink, chains of --t + 1 chunks. Benchmark files: docs/benchmarks.md. An interrupted run goes on where it was;
---grade_only grades stored samples anew. `experiments.compare` compares runs.
+delethink, chains of --t + 1 chunks. Benchmark files: docs/benchmarks.md; of task families held-out problems. An
+interrupted run goes on where it was; --grade_only grades stored samples anew. `experiments.compare` compares runs.
 """
 
 from absl import flags
 
 from experiments import launch
-from experiments.search_flags import define, machine, wanted
+from experiments.search_flags import define, families, machine, wanted
 
 FLAGS = flags.FLAGS
 define()
-flags.DEFINE_multi_string("benchmark", None, "A benchmark file; may be given again.", required=True)
+flags.DEFINE_multi_string("benchmark", [], "A benchmark file; may be given again.")
 flags.DEFINE_enum("method", "single", ["single", "rsa", "markovian_rsa", "delethink"], "How problems are answered.")
 flags.DEFINE_enum("preset", None, ["report"], "Sampling and samples a problem as the report has them.")
 flags.DEFINE_integer("limit", None, "Only the first problems of each benchmark.", lower_bound=1)
@@ -37,6 +38,7 @@ def main(_):
             FLAGS.benchmark,
             wanted(FLAGS.method, FLAGS.preset),
             FLAGS.output,
+            families=families(),
             wording=FLAGS.wording,
             prompts=FLAGS.prompts,
             limit=FLAGS.limit,

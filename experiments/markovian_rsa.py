@@ -3,19 +3,22 @@
     python -m experiments.markovian_rsa --checkpoint=DIR --problems=problems.jsonl --n=16 --c=4 --t=2 \\
         --beta=16384 --tau=4096 --output=out/rsa --html
 
+    python -m experiments.markovian_rsa --checkpoint=DIR --environments=addition --difficulties=2 --count=50 \\
+        --wording=compact --beta=112 --tau=48 --answer_budget=20 --output=out/rsa_addition
+
 Round 0 draws n candidates; each of t rounds more draws n, prompted with the last tau reasoning tokens of c of the round
-before. Problems are a benchmark file (docs/benchmarks.md). Candidates are written to --output one by one, and the same
-command goes on with an interrupted run. docs/markovian_rsa.md explains the settings.
+before. Problems are a benchmark file (docs/benchmarks.md), or held-out ones of task families. Candidates are written to
+--output one by one, and the same command goes on with an interrupted run. docs/markovian_rsa.md explains the settings.
 """
 
 from absl import flags
 
 from experiments import launch
-from experiments.search_flags import define, machine, wanted
+from experiments.search_flags import define, families, machine, wanted
 
 FLAGS = flags.FLAGS
 define()
-flags.DEFINE_string("problems", None, "A jsonl file of problems.", required=True)
+flags.DEFINE_string("problems", None, "A jsonl file of problems.")
 
 
 def main(_):
@@ -24,9 +27,10 @@ def main(_):
     print(
         evaluate(
             machine(),
-            [FLAGS.problems],
+            [FLAGS.problems] if FLAGS.problems else [],
             wanted("markovian_rsa"),
             FLAGS.output,
+            families=families(),
             wording=FLAGS.wording,
             prompts=FLAGS.prompts,
             html=FLAGS.html,

@@ -12,6 +12,9 @@ def define():
     """Declares them as flags of the launcher that calls."""
     flags.DEFINE_string("checkpoint", None, "Directory of a checkpoint, or owner/name of the Hub.")
     flags.DEFINE_string("output", None, "Directory of the results.", required=True)
+    flags.DEFINE_list("environments", [], "Task families whose held-out problems are answered.")
+    flags.DEFINE_string("difficulties", "0", "Of these, e.g. 0-4 or 0,2,8; each a benchmark of its own.")
+    flags.DEFINE_integer("count", 50, "Problems of each family and difficulty.", lower_bound=1)
     flags.DEFINE_integer("n", None, "Candidates a round, or samples a problem (16, or the preset's).")
     flags.DEFINE_integer("c", 4, "Tails a prompt.")
     flags.DEFINE_integer("t", 2, "Rounds of aggregation behind round 0.")
@@ -28,7 +31,7 @@ def define():
     flags.DEFINE_bool("probe_answers", False, "Look at what earlier rounds would have answered; billed apart.")
     flags.DEFINE_bool("final_call", False, "One more candidate, of tails of the last round.")
     flags.DEFINE_integer("seed", 0, "Another seed gives another run.", lower_bound=0)
-    flags.DEFINE_string("wording", None, "Aggregation prompts: math, code, choice, general, or a file.")
+    flags.DEFINE_string("wording", None, "Aggregation prompts: math, code, choice, general, compact, or a file.")
     flags.DEFINE_string("prompts", None, "Directory of one's own templates of problems.")
     flags.DEFINE_integer("slots", 16, "Candidates drawn together.")
     flags.DEFINE_integer("context", None, "Most tokens of prompt and answer; the model's by default.", lower_bound=1)
@@ -46,6 +49,15 @@ def machine():
     if FLAGS.checkpoint is None:
         raise mistake("--checkpoint is required", fix="--help shows an example")
     return Machine(FLAGS.checkpoint, FLAGS.dtype, FLAGS.slots, context=FLAGS.context)
+
+
+def families():
+    """The held-out problems that the flags ask for, by benchmark."""
+    from zaya_jax.environments.sft import parse_difficulties
+    from zaya_jax.evaluation.families import family_benchmarks
+
+    given = FLAGS.environments
+    return family_benchmarks(given, parse_difficulties(FLAGS.difficulties), FLAGS.count) if given else {}
 
 
 def wanted(method, preset=None):

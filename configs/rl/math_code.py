@@ -4,9 +4,10 @@
     python -m experiments.rl --config=configs/rl/math_code.py:scale=8b,phase=2,initial=DIR,data=DIR --workdir=out/two
 
 Behind the colon: scale (nano, 8b), initial, steps, seed, phase (1 or 2, each filtered with the policy that it begins
-with), data: the directory of 8b's files code.jsonl, code_auxiliary.jsonl, math.jsonl (docs/benchmarks.md). The shares
-are the report's without its prompts of Markovian RSA, which are not in it yet. For code, --config.limits.seconds has to
-allow all tests of a program.
+with), data: the directory of 8b's files code.jsonl, code_auxiliary.jsonl, math.jsonl (docs/benchmarks.md); attempts: a
+file of `experiments.make_attempts`, for prompts of Markovian RSA. The shares are the report's. Its code_auxiliary holds
+such prompts of programs too, in a proportion that it does not say. For code, --config.limits.seconds has to allow all
+tests of a program.
 """
 
 from configs.rl.stage import lengths, stage
@@ -17,6 +18,7 @@ SHARES = {
     1: {"code": 0.203, "code_auxiliary": 0.334, "math": 0.338},
     2: {"code": 0.314, "code_auxiliary": 0.268, "math": 0.225},
 }
+ATTEMPTS_SHARES = {1: 0.125, 2: 0.194}  # of all groups: the report's "math TTC"
 
 
 def get_config(argument=None):
@@ -28,4 +30,5 @@ def get_config(argument=None):
         ),
     }
     steps = {"nano": 60, "8b": {1: 384, 2: 464}}
-    return stage(argument, "math_code", sources, steps, length=lengths(1.0, 1.0, 0), phase=1)
+    options = {"length": lengths(1.0, 1.0, 0), "attempts_share": ATTEMPTS_SHARES}
+    return stage(argument, "math_code", sources, steps, **options, phase=1)

@@ -3,11 +3,12 @@
 import dataclasses
 
 from configs.common import as_config, parse
+from zaya_jax.environments.attempts import difficulties
 from zaya_jax.errors import mistake
 from zaya_jax.rl.config import HeldOutConfig, RlConfig
 from zaya_jax.rl.generation import Decoding
 from zaya_jax.rl.length_reward import LengthRewardConfig
-from zaya_jax.rl.scheduling import Schedule
+from zaya_jax.rl.scheduling import Schedule, Source
 from zaya_jax.rl.scoring import RewardConfig
 from zaya_jax.train.config import CheckpointPolicy, ExecutionConfig
 from zaya_jax.train.optimizer import OptimizerConfig
@@ -37,7 +38,11 @@ SCALES = {
 }
 
 
-def stage(argument, name, sources, steps, length=None, **more):
+# Prompts with attempts: the words around these, and tokens of the longest, a problem with four tails of 48 or of 4K.
+ATTEMPTS = {"nano": ("compact", 320), "8b": ("math", 20_480)}
+
+
+def stage(argument, name, sources, steps, length=None, attempts_share=None, **more):
     """A stage.
 
     Args:
@@ -46,9 +51,12 @@ def stage(argument, name, sources, steps, length=None, **more):
         sources: {scale: (data, **more) -> environments of the schedule}.
         steps: {scale: updates, or updates by phase}.
         length: {scale: length reward}; None for none.
+        attempts_share: of prompts with attempts, or {phase: share}; behind the colon there is attempts=FILE then, a
+            file of `experiments.make_attempts` or of the same form. None: there is not.
         more: further arguments, with their defaults.
     """
-    given = parse(argument, scale="nano", initial="", steps=0, seed=0, data=f"data/{name}", **more)
+    offered = {} if attempts_share is None else {"attempts": ""}
+    given = parse(argument, scale="nano", initial="", steps=0, seed=0, data=f"data/{name}", **offered, **more)
     if given.scale not in SCALES:
         expected = ", ".join(SCALES)
         raise mistake("unknown scale", where="--config=...:scale", expected=expected, found=given.scale)
@@ -58,26 +66,39 @@ def stage(argument, name, sources, steps, length=None, **more):
         newton_schulz_dtype=exact,
     )  # fmt: skip
     rewards = RewardConfig(length=None if length is None else length[given.scale])
+    environments, changes = sources[given.scale](given.data, **{key: given[key] for key in more}), SCALES[given.scale]
+    if given.get("attempts"):
+        environments, changes = _with_attempts(environments, changes, given, _by_phase(attempts_share, given))
     values = {
         "name": name,
         "initial": given.initial,
-        "schedule": Schedule(sources[given.scale](given.data, **{key: given[key] for key in more}), seed=given.seed),
+        "schedule": Schedule(environments, seed=given.seed),
         "rewards": rewards,
         "optimizer": optimizer,
-        "steps": given.steps or _steps(steps[given.scale], given),
+        "steps": given.steps or _by_phase(steps[given.scale], given),
         "seed": given.seed,
     }
-    return as_config(RlConfig(**values | SCALES[given.scale]))
+    return as_config(RlConfig(**values | changes))
 
 
-def _steps(steps, given):
-    if isinstance(steps, int):
-        return steps
-    if given.phase not in steps:
+def _by_phase(value, given):
+    if not isinstance(value, dict):
+        return value
+    if given.phase not in value:
         raise mistake(
-            "no such phase", where="--config=...:phase", expected=" or ".join(map(str, steps)), found=given.phase
+            "no such phase", where="--config=...:phase", expected=" or ".join(map(str, value)), found=given.phase
         )
-    return steps[given.phase]
+    return value[given.phase]
+
+
+def _with_attempts(environments, changes, given, share):
+    """Environments and scale with prompts with attempts, which have `share` of all groups."""
+    wording, longest = ATTEMPTS[given.scale]
+    levels = difficulties(given.attempts)
+    own = share / (1 - share) * sum(source.share for source in environments)
+    name = f"attempts:{given.attempts}?wording={wording}"
+    decoding = dataclasses.replace(changes["decoding"], prompt_budget=longest)
+    return (*environments, Source(name, own, levels[0], levels[-1])), changes | {"decoding": decoding}
 
 
 def lengths(first, last, ramp):

@@ -5,13 +5,15 @@
 Behind the colon: scale (nano, 8b), initial, steps, seed, as in configs/rl/rlve_gym.py; data, the directory of 8b's
 files math.jsonl, puzzles.jsonl (docs/benchmarks.md), filtered to a prior pass rate of at most 0.75 by
 `experiments.filter_problems`. Their shares are the report's: 31.2 % mathematics; the rest are puzzles of reasoning-gym,
-reasoning-core and Enigmata. Prompts of Markovian RSA, which the report has here too, are not in it yet.
+reasoning-core and Enigmata. attempts: a file of `experiments.make_attempts`, for prompts of Markovian RSA, which the
+report has here too; how many of them it does not say (`ATTEMPTS_SHARE`).
 """
 
 from configs.rl.stage import lengths, stage
 from zaya_jax.rl.scheduling import Source
 
 NANO = ("addition", "sorting", "automaton", "cipher", "chain", "program_output", "shortest_path", "knights")
+ATTEMPTS_SHARE = 0.125  # of all groups: undisclosed; that of mathematics and code, phase 1
 
 
 def get_config(argument=None):
@@ -21,4 +23,5 @@ def get_config(argument=None):
         "nano": lambda data: tuple(Source(name, start=1) for name in NANO),
         "8b": lambda data: tuple(Source(f"file:{data}/{name}.jsonl", share, cap=0) for name, share in shares.items()),
     }
-    return stage(argument, "warmup", sources, {"nano": 30, "8b": 232}, length=lengths(0.1, 0.4, 232))
+    options = {"length": lengths(0.1, 0.4, 232), "attempts_share": ATTEMPTS_SHARE}
+    return stage(argument, "warmup", sources, {"nano": 30, "8b": 232}, **options)

@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from zaya_jax.environments.environment import Problem, Verdict
+from zaya_jax.environments.families import FAMILIES
 from zaya_jax.environments.prompts import fill, read_template
 from zaya_jax.environments.rows import read_rows
 from zaya_jax.environments.schema import LETTERS, check_row
@@ -29,6 +30,7 @@ from zaya_jax.text.thinking import THINK_END, split_thinking
 UNFINISHED = "unfinished"  # the reasoning was never closed
 EMPTY = "empty"  # there is nothing behind it
 NO_ANSWER = "no answer"  # nothing in the form that was asked for
+FAMILY = "family"  # the kind of problems of `families`, which no file has; "family" in hidden names theirs
 
 
 def read_benchmark(path: pathlib.Path | str, seed: int = 0, prompts: pathlib.Path | str | None = None) -> list[Problem]:
@@ -59,7 +61,7 @@ def verify(
     """Whether a response answers its problem.
 
     Args:
-        problem: of `read_benchmark`.
+        problem: of `read_benchmark`, or of `evaluation.families`.
         response: all that was generated, think marks included.
         sandbox: `zaya_jax.grading.sandbox.Sandbox` that code runs in; None makes one.
         verifier: an entered `zaya_jax.grading.equivalence.MathVerifier`, for LaTeX that exact rules cannot compare;
@@ -83,7 +85,7 @@ def find_answer(problem: Problem, response: str, *, in_thinking: bool = False) -
     if not text:
         return None, EMPTY
     kind = problem.hidden["kind"]
-    answer = text if kind == "instructions" else extract(text, kind)
+    answer = text if kind in ("instructions", FAMILY) else extract(text, kind)
     return (answer, None) if answer is not None else (None, NO_ANSWER)
 
 
@@ -94,6 +96,9 @@ def judge(problem: Problem, answer: str, sandbox: Any = None, verifier: Any = No
         return _run_tests(answer, hidden["tests"], sandbox)
     if hidden["kind"] == "instructions":
         return _follow(answer, hidden["instructions"])
+    if hidden["kind"] == FAMILY:
+        verdict = FAMILIES[hidden["family"]].verify(problem, answer)
+        return verdict.correct, verdict.error
     return bool(equivalent(hidden["answer"], answer, hidden["kind"], verifier)), None
 
 

@@ -6,6 +6,7 @@
     verl:PATH.parquet               rows of verl's form (zaya_jax/environments/verl.py): the seed picks the row
     reasoning_gym:NAME              a data set of reasoning-gym (extra `rl`)
     rlve:NAME@PATH                  an environment of an RLVE checkout at PATH
+    attempts:PATH.jsonl             problems with attempts at them (zaya_jax/environments/aggregation.py)
 
 Only what is named is imported.
 """
@@ -28,6 +29,7 @@ _FORMS = {
     "verl": "verl:PATH.parquet",
     "reasoning_gym": "reasoning_gym:NAME",
     "rlve": "rlve:NAME@PATH",
+    "attempts": "attempts:PATH.jsonl?count=4&wording=general",
 }
 FORMS = (_OWN, *_FORMS.values())  # of what is no native family
 
@@ -173,4 +175,10 @@ def _rlve(name_and_path: str) -> Environment:
     return rlve_environment(name, path)
 
 
-_READERS = {"file": _file, "verl": _verl, "reasoning_gym": _reasoning_gym, "rlve": _rlve}
+def _attempts(path_and_options: str) -> Environment:
+    from zaya_jax.environments.aggregation import attempts_environment
+
+    return attempts_environment(path_and_options)
+
+
+_READERS = {"file": _file, "verl": _verl, "reasoning_gym": _reasoning_gym, "rlve": _rlve, "attempts": _attempts}

@@ -16,7 +16,6 @@ from __future__ import annotations
 import collections
 import dataclasses
 import difflib
-import hashlib
 import itertools
 import pathlib
 import random
@@ -26,12 +25,12 @@ from typing import Any
 
 from zaya_jax.environments.environment import Environment, Problem
 from zaya_jax.environments.families import FAMILIES, Family, spoil
+from zaya_jax.environments.parts import part_of
 from zaya_jax.errors import mistake
 from zaya_jax.sampling.files import check_output, write_rows
 from zaya_jax.text.aggregation import Wording, load_wording, prompt_text
 
 PARTS = ("train", "held_out")
-HELD_OUT = 10  # one prompt in so many
 _TRIES = 2000  # seeds in a row without a new prompt: there are hardly any left
 _UNFINISHED = 0.25  # of attempts; three times as many where the working exceeds the budget
 
@@ -101,7 +100,7 @@ def make_rows(making: Making) -> Iterator[dict[str, Any]]:
     wording = load_wording(making.wording)
     cells = itertools.product(making.environments, making.difficulties)
     problems = [draw(FAMILIES[name], difficulty, making.part, making.seed) for name, difficulty in cells]
-    for number, problem in enumerate(itertools.islice(_in_turn(problems), making.count)):
+    for number, problem in enumerate(itertools.islice(in_turn(problems), making.count)):
         chance = random.Random(f"row {making.seed}/{making.part}/{number}/{problem.id}")
         family = FAMILIES[problem.meta["environment"]]
         if chance.random() < making.aggregation:
@@ -134,12 +133,6 @@ def draw(environment: Environment, difficulty: int, part: str, seed: int = 0) ->
             return
 
 
-def part_of(prompt: str) -> str:
-    """The part that a prompt belongs to, by its SHA-256: "held_out" for one in `HELD_OUT`; for whoever trains."""
-    held_out = int.from_bytes(hashlib.sha256(prompt.encode()).digest()[:8], "big") % HELD_OUT == 0
-    return "held_out" if held_out else "train"
-
-
 def parse_difficulties(text: str) -> tuple[int, ...]:
     """ "0-4,8" as (0, 1, 2, 3, 4, 8).
 
@@ -156,7 +149,7 @@ def parse_difficulties(text: str) -> tuple[int, ...]:
     return tuple(dict.fromkeys(found))
 
 
-def _in_turn(problems: Sequence[Iterator[Problem]]) -> Iterator[Problem]:
+def in_turn(problems: Sequence[Iterator[Any]]) -> Iterator[Any]:
     """One of each, again and again; those that have come to their end are passed over."""
     left = collections.deque(problems)
     while left:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pathlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from zaya_jax.environments.benchmarks import read_benchmark
@@ -26,6 +26,7 @@ def evaluate(
     wanted: Wanted,
     output: str,
     *,
+    families: Mapping[str, Sequence[Problem]] | None = None,
     wording: str | None = None,
     prompts: str | None = None,
     choices_seed: int = 0,
@@ -41,6 +42,7 @@ def evaluate(
     the first is sampled; one engine samples all.
 
     Args:
+        families: problems by benchmark besides those of the files (`evaluation.families`).
         wording: of the aggregation prompts, a kind or a file (`text.aggregation`); None goes by the problem's kind.
         prompts: a directory of one's own templates of problems; None for ours.
         limit: only so many problems of each.
@@ -49,7 +51,7 @@ def evaluate(
     Raises:
         UserError: a file or a setting is not right.
     """
-    root, benchmarks = pathlib.Path(output), read_all(files, choices_seed, prompts)
+    root, benchmarks = pathlib.Path(output), _all(files, families or {}, choices_seed, prompts)
     sandbox = make_sandbox([one for group in benchmarks.values() for one in group[:limit]], allow_unisolated)
     tokenizer, context = open_machine(machine)
     tasks = []
@@ -62,6 +64,13 @@ def evaluate(
         if html and wanted.method != SINGLE:
             print(write_candidates(task.directory, task.directory / "run.html"), file=sys.stderr)
     return show(root, list(benchmarks), html, style)
+
+
+def _all(files: Sequence[str], families: Mapping[str, Sequence[Problem]], choices_seed: int, prompts: str | None):
+    found = read_all(files, choices_seed, prompts) if files or not families else {}
+    if both := sorted(found.keys() & families):
+        raise mistake("two benchmarks of one name", where="a file and a family", found=both[0], fix="rename the file")
+    return found | families
 
 
 def show(root: pathlib.Path, names: Sequence[str], html: bool, style: str) -> str:
@@ -94,7 +103,7 @@ def read_all(files: Sequence[str], choices_seed: int = 0, prompts: str | None = 
         UserError: none, two of one name, or a file that is not right.
     """
     if not files:
-        raise mistake("no benchmark", expected="at least one --benchmark")
+        raise mistake("no benchmark", expected="at least one file, or family")
     out: dict[str, list[Problem]] = {}
     for file in files:
         name = pathlib.Path(file).stem

@@ -18,7 +18,7 @@ import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from zaya_jax.environments.benchmarks import find_answer, judge
+from zaya_jax.environments.benchmarks import FAMILY, find_answer, judge
 from zaya_jax.environments.environment import Problem
 from zaya_jax.environments.rows import check_keys, number_of, read_rows, text_of
 from zaya_jax.errors import mistake
@@ -28,7 +28,8 @@ from zaya_jax.grading.sandbox import Sandbox
 from zaya_jax.sampling.files import write_rows
 
 FILE = "grades.jsonl"
-CLUSTERED = ("integer", "latex", "choice", "exact")  # kinds whose answers can be the same, so that they can vote
+# How answers of a kind are compared with each other, so that they can vote; those of other kinds have no vote.
+CLUSTERED = {kind: kind for kind in ("integer", "latex", "choice", "exact")} | {FAMILY: "exact"}
 MATH_SECONDS = 10.0
 
 
@@ -155,7 +156,8 @@ def _clusters(
             places[sample.problem].append(place)
 
     def classes(name: str) -> list[int]:
-        return cluster([answers[place] for place in places[name]], problems[name].hidden["kind"], verifier)
+        kind = CLUSTERED[problems[name].hidden["kind"]]
+        return cluster([answers[place] for place in places[name]], kind, verifier)
 
     clusters: list[int | None] = [None] * len(samples)
     for members, numbers in zip(places.values(), pool.map(classes, places)):

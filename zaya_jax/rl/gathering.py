@@ -6,9 +6,10 @@ import dataclasses
 import math
 from collections.abc import Iterator
 
+from zaya_jax.environments.aggregation import original
 from zaya_jax.environments.environment import Problem
 from zaya_jax.environments.failures import Failure, Failures
-from zaya_jax.environments.sft import part_of
+from zaya_jax.environments.parts import part_of
 from zaya_jax.environments.workers import Workers
 from zaya_jax.errors import mistake
 from zaya_jax.rl import scheduling
@@ -91,9 +92,9 @@ def draw(asking: Asking, progress: Progress, count: int) -> tuple[list[Asked], P
 
 def is_held_out(config: RlConfig, environment: str, problem: Problem) -> bool:
     """Whether a problem is not to be learnt from: of problems without end, those whose prompts are held out
-    (`environments.sft.part_of`); of a given set, none."""
+    (`environments.parts`), of those with attempts the problem's own; of a given set, none."""
     source = config.schedule.sources[scheduling.place_of(config.schedule, environment)]
-    return source.cap != 0 and part_of(problem.prompt) == "held_out"
+    return source.cap != 0 and part_of(original(problem).prompt) == "held_out"
 
 
 def _assign(config: RlConfig, progress: Progress, count: int) -> tuple[list[scheduling.Assignment], Progress]:

@@ -9,9 +9,11 @@ from concurrent.futures import Future
 
 import numpy as np
 
+from zaya_jax.environments.aggregation import aggregation_of
 from zaya_jax.environments.environment import Problem, Verdict
 from zaya_jax.environments.failures import Failure
 from zaya_jax.errors import mistake
+from zaya_jax.rl.attempt_prompts import aggregation_tokens
 from zaya_jax.rl.rollout import Rollout, rollout
 from zaya_jax.sampling.engine import Engine
 from zaya_jax.sampling.request import Completion, Request
@@ -178,7 +180,14 @@ class InFlight:
 
 
 def prompt_of(tokenizer: Tokenizer, problem: Problem) -> tuple[int, ...]:
-    """A problem as the chat template puts it, up to where reasoning begins."""
+    """A problem as the chat template puts it, up to where reasoning begins; one with attempts as a round of Markovian
+    RSA puts it together from them.
+
+    Raises:
+        UserError: attempts are in tokens of another tokenizer.
+    """
+    if (given := aggregation_of(problem)) is not None:
+        return aggregation_tokens(tokenizer, given, f"problem {problem.id}")
     return tuple(cut_prompts(tokenizer, problem.prompt, load_wording("general"), 1).direct)
 
 

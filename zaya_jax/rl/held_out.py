@@ -6,9 +6,10 @@ import dataclasses
 
 import numpy as np
 
+from zaya_jax.environments.aggregation import is_aggregation
 from zaya_jax.environments.environment import Problem
 from zaya_jax.environments.failures import Failure
-from zaya_jax.environments.sft import part_of
+from zaya_jax.environments.parts import part_of
 from zaya_jax.environments.workers import Workers
 from zaya_jax.errors import mistake
 from zaya_jax.rl.config import RlConfig
@@ -44,14 +45,16 @@ class Look:
 
 def make_problems(config: RlConfig, workers: Workers, tokenizer: Tokenizer) -> list[Asked]:
     """The problems of all looks, made once: of the schedule's environments without end, with prompts that are held out
-    of training and of the data for SFT.
+    of training and of the data for SFT. Prompts with attempts are made of problems to learn from: there are no looks
+    at them.
 
     Raises:
         UserError: an environment does not make enough of them.
     """
     options, asked = config.held_out, []
     for source in config.schedule.sources:
-        for difficulty in options.difficulties if source.cap != 0 else ():
+        given = source.cap == 0 or is_aggregation(source.environment)
+        for difficulty in () if given else options.difficulties:
             for problem in _problems(source.environment, difficulty, options.problems, workers):
                 prompt = prompt_of(tokenizer, problem)
                 asked.append(Asked(len(asked), source.environment, difficulty, problem, prompt))

@@ -27,7 +27,11 @@ def open_before(tokens: Sequence[int] | np.ndarray, think_ids: tuple[int, int], 
 def reasoning(request: Request, completion: Completion) -> np.ndarray:
     """The tokens of a completion that are reasoning, without marks and without what ended it; all for a model that
     has no marks. int32 [N]."""
-    tokens = completion.tokens
+    return reasoning_tokens(request, completion.tokens)
+
+
+def reasoning_tokens(request: Request, tokens: np.ndarray) -> np.ndarray:
+    """The same of the tokens that were drawn, int32 [N]."""
     wanted = ~np.isin(tokens, request.stop_ids)
     if request.think_ids is not None:
         wanted &= open_before(tokens, request.think_ids, request.in_thinking) & ~np.isin(tokens, request.think_ids)
