@@ -1,0 +1,104 @@
+"""The numbers at the head of a run of reinforcement learning."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+
+from zaya_jax.report.axes import short
+from zaya_jax.report.progress import duration
+from zaya_jax.report.rl_curves import agreement_kind, mean_window
+from zaya_jax.report.rl_run import RlRun
+from zaya_jax.report.training_facts import NONE
+
+ARROW = " → "
+
+
+def facts(run: RlRun) -> dict[str, str]:
+    """What a run gave, as text by name; an en dash for what is not known."""
+    columns = run.steps
+    return {
+        "steps": steps_of(run),
+        "time in steps": _time(_total(columns["seconds"])),
+        "tokens drawn": _count(_total(columns["drawn_tokens"])),
+        "reward": change(*ends(columns["reward"], mean_window(run))),
+        "held out": change(*ends(run.held_out()[1], 1)),
+        "answer length": change(*ends(columns["length"], mean_window(run)), "tokens"),
+        "entropy": change(*ends(columns["entropy"], mean_window(run))),
+        "warnings": f"{len(run.warnings):,}",
+    }
+
+
+def agreement(run: RlRun) -> Mapping[str, str]:
+    """Engine and learner over all comparisons; empty if there was none."""
+    kind, columns = agreement_kind(run), run.steps
+    known = np.isfinite(columns[f"{kind}_kl"])
+    if not known.any():
+        return {}
+    flips, routes = (_total(columns[f"{kind}_{name}"][known]) for name in ("route_flips", "routes"))
+    out = {
+        f"largest K3 ({kind})": short(float(columns[f"{kind}_kl"][known].max())),
+        "routes flipped": f"{_count(flips)} of {_count(routes)}" if routes > 0 else NONE,
+    }
+    stale = columns["most_stale"][np.isfinite(columns["most_stale"])]
+    return out | ({"most stale": f"{stale.max():.0f} updates"} if len(stale) else {})
+
+
+def held_out_rows(run: RlRun) -> list[tuple[str, ...]]:
+    """Environment, difficulty, first and last mean accuracy and share solved, of every place that was looked at."""
+    rows = []
+    for (environment, difficulty), look in run.looks.items():
+        average, solved = ends(look["average"], 1), ends(look["any"], 1)
+        rows.append((environment, str(difficulty), *map(figure, average), figure(average[1] - average[0], sign=True),
+                     *map(figure, solved)))  # fmt: skip
+    return rows
+
+
+def steps_of(run: RlRun) -> str:
+    """How many were made, and of how many if that is more."""
+    made = int(run.steps["step"][-1]) if len(run.steps["step"]) else 0
+    asked = run.asked_steps
+    return f"{made:,}" if asked in (None, made) else f"{made:,} of {asked:,}"
+
+
+def ends(values: np.ndarray, window: int) -> tuple[float, float]:
+    """The mean of the first `window` and of the last `window` values, NaN left out."""
+    return _mean(values[:window]), _mean(values[len(values) - window :] if len(values) >= window else values)
+
+
+def change(first: float, last: float, unit: str = "") -> str:
+    """Two figures with an arrow between."""
+    if not math.isfinite(first) and not math.isfinite(last):
+        return NONE
+    return f"{figure(first)}{ARROW}{figure(last)}{f' {unit}' if unit else ''}"
+
+
+def figure(value: float, sign: bool = False) -> str:
+    """Three digits behind the point, fewer of what is large."""
+    if not math.isfinite(value):
+        return NONE
+    digits = 3 if abs(value) < 10 else 1 if abs(value) < 1000 else 0
+    return f"{value:+,.{digits}f}" if sign else f"{value:,.{digits}f}"
+
+
+def _mean(values: np.ndarray) -> float:
+    known = values[np.isfinite(values)]
+    return float(known.mean()) if len(known) else math.nan
+
+
+def _total(values: np.ndarray) -> float:
+    """NaN if nothing is known."""
+    known = values[np.isfinite(values)]
+    return float(known.sum()) if len(known) else math.nan
+
+
+def _time(seconds: float) -> str:
+    return duration(seconds) if math.isfinite(seconds) else NONE
+
+
+def _count(value: float) -> str:
+    if not math.isfinite(value):
+        return NONE
+    return short(value) if value >= 1e5 else f"{value:,.0f}"
