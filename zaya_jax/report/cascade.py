@@ -12,7 +12,7 @@ from zaya_jax.report import html, training_curves
 from zaya_jax.report.cascade_search import HEAD, search_rows
 from zaya_jax.report.html import Html, tag
 from zaya_jax.report.progress import duration
-from zaya_jax.report.rl_facts import facts
+from zaya_jax.report.rl_facts import facts, of_steps
 from zaya_jax.report.rl_page import run_parts
 from zaya_jax.report.rl_run import read_rl_run
 from zaya_jax.report.runs import FILE, read_run
@@ -22,7 +22,7 @@ from zaya_jax.report.training_facts import facts as training_facts
 PLAN, PAGE, SCHEMA = "stages.json", "report.html", 1
 Record = Mapping[str, Any]
 _FIELDS = {"name": str, "title": str, "kind": str, "workdir": str, "command": str}
-_SUMMARY = ("steps", "time in steps", "tokens drawn", "reward", "held out", "warnings")
+_SUMMARY = ("steps", "time in steps", "tokens drawn", "reward", "score", "held out", "warnings")
 
 
 def write_cascade(workdir: pathlib.Path | str, output: pathlib.Path | str | None = None) -> pathlib.Path:
@@ -94,8 +94,9 @@ def _row(stage: Record) -> tuple[Any, ...]:
 def _trained(stage: Record) -> dict[str, str]:
     run = read_run(stage["workdir"])
     losses = [f"{losses[0]:.3f} → {losses[-1]:.3f} nats" for _, losses, _ in run.evaluations().values()]
-    made, wanted = last(run, "step"), (run.start.get("config") or {}).get("steps")
-    steps = NONE if not len(run.steps["step"]) else f"{made:,.0f}" + (f" of {wanted:,}" if wanted != made else "")
+    if not len(run.steps["step"]):
+        return {}
+    steps = of_steps(last(run, "step"), run.start.get("config"))
     return {"steps": steps, "time in steps": duration(last(run, "elapsed")), "held out": ", ".join(losses) or NONE}
 
 
@@ -126,8 +127,10 @@ def _searches(stages: Sequence[Record]) -> Html | None:
     rows = [row for stage in stages if stage["kind"] == "search" for row in search_rows(stage)]
     if not rows:
         return None
-    note = ("Round 0 draws candidates, each later one reads tails of those of the round before. Mean: of all candidates of "
-            "a round. Majority: problems whose most frequent answer in the end is right.")  # fmt: skip
+    note = (
+        "Round 0 draws candidates, each later one reads tails of those of the round before. Mean: of all candidates of "
+        "a round. Majority: problems whose most frequent answer in the end is right."
+    )
     return html.section("Markovian RSA before and after", html.table(HEAD, rows, kind="numbers"), note=note)
 
 

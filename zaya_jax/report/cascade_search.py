@@ -20,7 +20,7 @@ def search_rows(stage: Mapping[str, Any]) -> list[tuple[str, ...]]:
         UserError: its files are not right.
     """
     found = sorted(stage["workdir"].glob("*/settings.json"))
-    return [_row(stage["title"], arrange(*read_run(path.parent))) for path in found]
+    return [_row(f"{stage['title']}: {path.parent.name}", arrange(*read_run(path.parent))) for path in found]
 
 
 def _row(title: str, problems: Sequence[Problem]) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from zaya_jax.report.axes import Axis
 from zaya_jax.report.charts import Chart, Line, draw
 from zaya_jax.report.downsample import running_mean
 from zaya_jax.report.html import Html
-from zaya_jax.report.rl_run import RlRun
+from zaya_jax.report.rl_run import RlRun, shown
 
 _SHARE = Axis(-0.04, 1.04)  # of charts whose values are shares, so that all of them compare
 _BLUE, _RED = 0, 1  # colours of page.css
@@ -23,7 +23,7 @@ class Group:
     """Figures under a heading.
 
     Attributes:
-        small: many alike, side by side.
+        small: many alike, of one environment each.
     """
 
     title: str
@@ -36,6 +36,7 @@ def groups(run: RlRun) -> list[Group]:
     """Those that have something to show."""
     every = [
         Group("Reward and signal", _SIGNAL, _drawn(_signal(run))),
+        Group("Scores", _SCORES, _drawn(_scores(run))),
         Group("Pass rate by environment", _PASS_RATE, _drawn(_pass_rates(run)), small=True),
         Group("Difficulty by environment", _DIFFICULTY, _drawn(_difficulties(run)), small=True),
         Group("Held-out problems by environment", _HELD_OUT, _drawn(_held_out(run)), small=True),
@@ -48,14 +49,15 @@ def groups(run: RlRun) -> list[Group]:
 _SIGNAL = "Rewards are of all groups, those that teach nothing and are dropped included."
 _PASS_RATE = (
     "Of the problems that were asked, at the difficulty of the moment: a steady rate while difficulty climbs is "
-    "progress."
+    "progress. Faint: each step; strong: the mean of the last steps."
 )
+_SCORES = "Of the reward model or the judge, over all answers that it scored. Gated: they break what was asked for."
 _DIFFICULTY = "Where the curriculum stood after each step."
 _HELD_OUT = "Mean accuracy at fixed difficulties, on problems that are never learnt from."
 _AGREEMENT = (
     "Of the same tokens, by the weights that drew them and by those that learn. In a synchronous run the versions are "
-    "equal and what is left is numerics; in a pipelined one it holds the drift of the policy as well. Flips are experts "
-    "that the learner would have chosen otherwise if they were not replayed."
+    "equal and what is left is numerics; in a pipelined one it holds the drift of the policy as well. Flips are "
+    "experts that the learner would have chosen otherwise if they were not replayed."
 )
 
 
@@ -76,10 +78,20 @@ def _signal(run: RlRun) -> list[Chart]:
     ]
 
 
+def _scores(run: RlRun) -> list[Chart]:
+    columns, window = run.steps, mean_window(run)
+    x = columns["step"]
+    return [
+        _raw_and_mean("Mean score", "", x, columns["score_mean"], window),
+        _raw_and_mean("Spread of scores", "standard deviation", x, columns["score_std"], window, zero=True),
+        _raw_and_mean("Gated answers", "%", x, 100 * columns["score_gated"], window, zero=True),
+    ]
+
+
 def _pass_rates(run: RlRun) -> list[Chart]:
     steps, window = run.steps["step"], mean_window(run)
     return [
-        dataclasses.replace(_raw_and_mean(name, "", steps, columns["pass_rate"], window), y=_SHARE)
+        dataclasses.replace(_raw_and_mean(shown(name), "", steps, columns["pass_rate"], window), y=_SHARE, styles={})
         for name, columns in run.environments.items()
     ]
 
@@ -91,7 +103,7 @@ def _difficulties(run: RlRun) -> list[Chart]:
     axis = Axis(0.0, 1.06 * max(highest.values(), default=1.0) or 1.0)
     steps = run.steps["step"]
     return [
-        Chart(name, "", [Line(_BLUE, "difficulty", steps, values)], y=axis)
+        Chart(shown(name), "", [Line(_BLUE, "difficulty", steps, values)], y=axis)
         for name, values in every.items()
         if highest[name] > 0
     ]
@@ -105,7 +117,7 @@ def _held_out(run: RlRun) -> list[Chart]:
     for name in dict.fromkeys(environment for environment, _ in run.looks):
         own = [(place, run.looks[name, d]) for place, d in enumerate(difficulties) if (name, d) in run.looks]
         lines = [Line(place, names[place], look["step"], look["average"], "points") for place, look in own]
-        charts.append(Chart(name, "", lines, names, y=_SHARE))
+        charts.append(Chart(shown(name), "", lines, names, y=_SHARE))
     return charts
 
 
@@ -135,22 +147,11 @@ def _agreement(run: RlRun) -> list[Chart]:
     ]
     updates = Line(_BLUE, "all tokens of the update", columns["step"], columns["kl"], "thin")
     styles = {"thin": "all tokens of the update", "points": f"compared ({kind})"}
+    divergence, distance = [updates, _points("compared", steps, of["kl"])], _points(kind, steps, 1 - of["pearson"])
     return [
         Chart("Staleness", "updates", stale, (), {"line": "mean", "thin": "oldest group"}, zero=True),
-        Chart(
-            "Divergence (K3)",
-            "nats/token, log scale",
-            [updates, _points("compared", steps, of["kl"])],
-            (),
-            styles,
-            log=True,
-        ),
-        Chart(
-            "Correlation of probabilities",
-            "1 − Pearson's r, log scale",
-            [_points(kind, steps, 1 - of["pearson"])],
-            log=True,
-        ),
+        Chart("Divergence (K3)", "nats/token, log scale", divergence, (), styles, log=True),
+        Chart("1 − Pearson's r", "of probabilities, log scale", [distance], log=True),
         Chart("Routes flipped", "%", [_points(kind, steps, flips)], zero=True),
     ]
 
@@ -170,10 +171,8 @@ def mean_window(run: RlRun) -> int:
 
 
 def _raw_and_mean(title: str, unit: str, x: np.ndarray, y: np.ndarray, window: int, **more) -> Chart:
-    lines = [
-        Line(_BLUE, f"{title.lower()}, this step", x, y, "faint"),
-        Line(_BLUE, title.lower(), x, running_mean(y, window)),
-    ]
+    name = title.lower()
+    lines = [Line(_BLUE, f"{name}, this step", x, y, "faint"), Line(_BLUE, name, x, running_mean(y, window))]
     return Chart(title, unit, lines, (), {"faint": "each step", "line": f"mean of {window} steps"}, **more)
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
 from zaya_jax.report.axes import short
 from zaya_jax.report.progress import duration
 from zaya_jax.report.rl_curves import agreement_kind, mean_window
-from zaya_jax.report.rl_run import RlRun
+from zaya_jax.report.rl_run import RlRun, shown
 from zaya_jax.report.training_facts import NONE
 
 ARROW = " → "
@@ -20,10 +21,11 @@ def facts(run: RlRun) -> dict[str, str]:
     """What a run gave, as text by name; an en dash for what is not known."""
     columns = run.steps
     return {
-        "steps": steps_of(run),
+        "steps": of_steps(max(columns["step"], default=0), run.config),
         "time in steps": _time(_total(columns["seconds"])),
         "tokens drawn": _count(_total(columns["drawn_tokens"])),
         "reward": change(*ends(columns["reward"], mean_window(run))),
+        "score": change(*ends(columns["score_mean"], mean_window(run))),
         "held out": change(*ends(run.held_out()[1], 1)),
         "answer length": change(*ends(columns["length"], mean_window(run)), "tokens"),
         "entropy": change(*ends(columns["entropy"], mean_window(run))),
@@ -50,17 +52,16 @@ def held_out_rows(run: RlRun) -> list[tuple[str, ...]]:
     """Environment, difficulty, first and last mean accuracy and share solved, of every place that was looked at."""
     rows = []
     for (environment, difficulty), look in run.looks.items():
-        average, solved = ends(look["average"], 1), ends(look["any"], 1)
-        rows.append((environment, str(difficulty), *map(figure, average), figure(average[1] - average[0], sign=True),
-                     *map(figure, solved)))  # fmt: skip
+        first, last = ends(look["average"], 1)
+        means = (figure(first), figure(last), figure(last - first, sign=True))
+        rows.append((shown(environment), str(difficulty), *means, *map(figure, ends(look["any"], 1))))
     return rows
 
 
-def steps_of(run: RlRun) -> str:
-    """How many were made, and of how many if that is more."""
-    made = int(run.steps["step"][-1]) if len(run.steps["step"]) else 0
-    asked = run.asked_steps
-    return f"{made:,}" if asked in (None, made) else f"{made:,} of {asked:,}"
+def of_steps(made: float, config: Any) -> str:
+    """How many steps were made, and of how many if a configuration asks for more."""
+    wanted = config.get("steps") if isinstance(config, Mapping) else None
+    return f"{made:,.0f} of {wanted:,}" if isinstance(wanted, int) and wanted != made else f"{made:,.0f}"
 
 
 def ends(values: np.ndarray, window: int) -> tuple[float, float]:

@@ -9,8 +9,8 @@ from typing import Any
 from zaya_jax.report import html, rl_curves
 from zaya_jax.report.html import Html, tag
 from zaya_jax.report.rl_facts import agreement, facts, held_out_rows
-from zaya_jax.report.rl_run import RlRun, read_rl_run
-from zaya_jax.report.training_facts import flat
+from zaya_jax.report.rl_run import RlRun, read_rl_run, shown
+from zaya_jax.report.training_facts import NONE, flat
 
 MOST_WARNINGS = 50
 
@@ -40,15 +40,15 @@ def summary(runs: Sequence[RlRun]) -> Html:
 
 def run_parts(run: RlRun) -> Iterator[Html]:
     """What there is to say of a run: figures, warnings, curves, held-out problems, configuration."""
-    told = {**facts(run), **agreement(run)}
-    yield tag("div", html.tiles(told), class_="card")
+    told = {name: value for name, value in {**facts(run), **agreement(run)}.items() if value != NONE}
+    yield tag("div", html.tiles(told), class_="card changes")
     if not len(run.steps["step"]):
         yield tag("p", "No step recorded yet.", class_="note")
     yield _warnings(run)
     for group in rl_curves.groups(run):
         note = tag("p", group.note, class_="note") if group.note else ""
         # Legends hide what they name in their own group alone: elsewhere a colour means something else.
-        charts = tag("div", *group.figures, class_="charts small" if group.small else "charts", data_scope=True)
+        charts = tag("div", *group.figures, class_=f"charts {'small' if group.small else 'three'}", data_scope=True)
         yield tag("section", tag("h3", group.title, class_="group"), note, charts)
     yield _held_out(run)
     yield _starts(run)
@@ -85,7 +85,8 @@ def _held_out(run: RlRun) -> Html:
 
 def _starts(run: RlRun) -> Html:
     rows = [
-        (str(record.get("environment")), str(record.get("value")), str(record.get("groups"))) for record in run.found
+        (shown(str(record.get("environment"))), str(record.get("value")), str(record.get("groups")))
+        for record in run.found
     ]
     if not rows:
         return Html("")

@@ -6,6 +6,7 @@ import collections
 import dataclasses
 import math
 import pathlib
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -22,6 +23,7 @@ COLUMNS = {
         "gradient_norm", "kl", "ratio", "clipped", "learnt_tokens", "drawn_tokens", "evicted", "stale",
     )},
     "seconds": ("seconds", "whole"),
+    **{f"score_{name}": ("scores", name) for name in ("mean", "std", "none", "gated")},
     "staleness": ("staleness", "mean"),
     "most_stale": ("staleness", "max"),
     **{f"{kind}_{name}": (kind, name) for kind in ("parity", "drift")
@@ -59,12 +61,6 @@ class RlRun:
         config = self.starts[-1].get("config") if self.starts else None
         return config if isinstance(config, Mapping) else {}
 
-    @property
-    def asked_steps(self) -> int | None:
-        """How many there will be."""
-        steps = self.config.get("steps")
-        return steps if isinstance(steps, int) else None
-
     def held_out(self) -> tuple[np.ndarray, np.ndarray]:
         """Steps of the looks [n], and the mean accuracy of all environments and difficulties at each [n]."""
         by_step: dict[float, list[float]] = collections.defaultdict(list)
@@ -101,6 +97,11 @@ def read_rl_run(workdir: pathlib.Path | str) -> RlRun:
         pathlib.Path(workdir).resolve().name, listed["start"], _columns(steps), _environments(steps),
         _looks(kinds["look"]), listed["warning"], listed["start_difficulty"],
     )  # fmt: skip
+
+
+def shown(environment: str) -> str:
+    """An environment's name without the folder and the suffix of what it is read from, and without options."""
+    return re.sub(r"([:@])[^?]*/", r"\1", environment).partition("?")[0].removesuffix(".jsonl")
 
 
 def _columns(records: Sequence[tuple[str, dict[str, Any]]]) -> dict[str, np.ndarray]:

@@ -33,7 +33,7 @@ AT_MOST = 0.75  # the highest pass rate that stays, the report's for the warmup;
 # Taught by finetuning as well, for the behavioural stage to have something to begin with.
 REPLIES = ("requests", "simple_instructions", "hard_instructions")
 _ATTEMPTED = {"warmup": ("addition", "sorting"), "math_code": ("addition", "chain")}
-_SEARCHED = {"addition": 2, "sorting": 2}  # environments and difficulties of Markovian RSA at nano
+_SEARCHED, _AT = ("addition", "sorting"), 2  # environments of Markovian RSA at nano, and their difficulty
 _TITLES = {
     "sft": "Supervised finetuning",
     "warmup": "Reasoning warmup",
@@ -99,8 +99,7 @@ class Stage:
         module: of the command.
         arguments: of the command.
         workdir: what it writes into.
-        products: patterns of paths below it: the stage is over when each matches a file, or a directory with a whole
-            model.
+        products: paths below it: the stage is over when each is there, a file or a directory with a whole model.
     """
 
     name: str
@@ -138,9 +137,7 @@ def stages(config: CascadeConfig, workdir: Any) -> list[Stage]:
 
 def names(scale: str) -> tuple[str, ...]:
     """All stages of a scale, in order."""
-    searches = [f"_{name}" for name in _SEARCHED] if scale == "nano" else [""]
-    behind = (*(f"rsa_before{name}" for name in searches), "reward_model", *(f"behavioral_{p}" for p in BEHAVIORAL),
-              *(f"rsa_after{name}" for name in searches))  # fmt: skip
+    behind = ("rsa_before", "reward_model", *(f"behavioral_{phase}" for phase in BEHAVIORAL), "rsa_after")
     if scale == "nano":
         learnt = ("attempts_warmup", "warmup", "rlve_gym", "attempts_math_code", "math_code")
         return ("data_train", "data_held_out", "sft", *learnt, *behind)
@@ -220,7 +217,7 @@ class _Plan:
             file, phase = name, ""
         given = {"initial": self._model_before(name), "phase": phase, "data": self._files(name),
                  "attempts": self._at("data", f"attempts_{name}.jsonl") if f"attempts_{name}" in self.names else "",
-                 "reward_model": self._rewarding(name), "steps": self._steps(name), "seed": config.seed}  # fmt: skip
+                 "reward": self._rewarding(name), "steps": self._steps(name), "seed": config.seed}  # fmt: skip
         # Verdicts on programs wait for all of their tests.
         more = ("--config.limits.seconds=120",) if file == "math_code" and config.scale == "8b" else ()
         return self._configured("experiments.rl", f"configs/rl/{file}.py", name, kind="rl", more=more, **given)
@@ -269,7 +266,8 @@ class _Plan:
         stage, output = name.removeprefix("attempts_"), self._at("data", f"{name}.jsonl")
         if self.config.scale == "nano":
             what = (f"--environments={','.join(_ATTEMPTED[stage])}", "--difficulties=0-3", "--problems=200",
-                    "--attempts=8", "--thinking_budget=112")  # fmt: skip
+                    "--attempts=8", "--thinking_budget=112", "--answer_budget=20", "--tail=48", "--slots=64",
+                    "--dtype=float32")  # fmt: skip
         else:
             files = [f"file:{self._files(stage)}/{file}.jsonl" for file in FILES[stage]]
             what = (f"--environments={','.join(files)}", "--difficulties=0", "--problems=4000", "--attempts=16",
@@ -281,19 +279,20 @@ class _Plan:
 
     def _search(self, name: str) -> Stage:
         """Markovian RSA: light at nano, the report's default at 8b (VI-A: N 16, C 4, T 2)."""
-        when, _, environment = name.removeprefix("rsa_").partition("_")
         if self.config.scale == "nano":
-            what = (f"--environment={environment}", f"--difficulty={_SEARCHED[environment]}", "--count=24",
-                    "--wording=compact", "--n=8", "--c=4", "--t=2", "--beta=112", "--tau=48", "--answer_budget=20",
-                    "--dtype=float32", "--slots=64")  # fmt: skip
+            what = (f"--environments={','.join(_SEARCHED)}", f"--difficulties={_AT}", "--count=24", "--wording=compact",
+                    "--n=8", "--c=4", "--t=2", "--beta=112", "--tau=48", "--answer_budget=20", "--dtype=float32",
+                    "--slots=64")  # fmt: skip
+            benchmarks = [f"{environment}-{_AT}" for environment in _SEARCHED]
         else:
             what = (f"--problems={self.config.data}/markovian_rsa.jsonl", "--n=16", "--c=4", "--t=2", "--beta=16384",
                     "--tau=4096")  # fmt: skip
+            benchmarks = ["markovian_rsa"]
         model, output = self._model_before(name), self._at(name)
         arguments = (f"--checkpoint={model}", *what, f"--seed={self.config.seed}", f"--output={output}")
-        title = f"Markovian RSA {when} the behavioural stage" + (f": {environment}" if environment else "")
-        return Stage(name, title, "search", "experiments.markovian_rsa", arguments, output,
-                     ("*/problems.jsonl", "*/grades.jsonl"))  # fmt: skip
+        title = f"Markovian RSA {name.removeprefix('rsa_')} the behavioural stage"
+        products = tuple(f"{benchmark}/grades.jsonl" for benchmark in benchmarks)
+        return Stage(name, title, "search", "experiments.markovian_rsa", arguments, output, products)
 
     def _reward(self, name: str) -> Stage:
         steps, seed = self._steps(name), self.config.seed

@@ -77,12 +77,11 @@ def write_plan(plan: Sequence[Stage], workdir: pathlib.Path) -> None:
 
 def finished(stage: Stage) -> bool:
     """Whether all that a stage makes is there: files, which commands write beside and rename, and whole models."""
-    return all(_is_there(pathlib.Path(stage.workdir), pattern) for pattern in stage.products)
+    return all(_is_there(pathlib.Path(stage.workdir, product)) for product in stage.products)
 
 
-def _is_there(workdir: pathlib.Path, pattern: str) -> bool:
-    found = sorted(workdir.glob(pattern))
-    return bool(found) and all(_whole_model(path) if path.is_dir() else path.stat().st_size > 0 for path in found)
+def _is_there(path: pathlib.Path) -> bool:
+    return _whole_model(path) if path.is_dir() else path.is_file() and path.stat().st_size > 0
 
 
 def _whole_model(directory: pathlib.Path) -> bool:
