@@ -101,7 +101,7 @@ def read_rl_run(workdir: pathlib.Path | str) -> RlRun:
 
 def shown(environment: str) -> str:
     """An environment's name without the folder and the suffix of what it is read from, and without options."""
-    return re.sub(r"([:@])[^?]*/", r"\1", environment).partition("?")[0].removesuffix(".jsonl")
+    return re.sub(r"([:@])[^?@]*/", r"\1", environment).partition("?")[0].removesuffix(".jsonl")
 
 
 def _columns(records: Sequence[tuple[str, dict[str, Any]]]) -> dict[str, np.ndarray]:
