@@ -32,7 +32,7 @@ first = int(done.read_text()) if done.exists() else 0
 print(name, "begins with", initial, "after", first, flush=True)
 assert (pathlib.Path(initial) / "config.json").is_file()
 for step in range(first + 1, int(steps) + 1):
-    time.sleep(0.1)
+    time.sleep(float(os.environ.get("STEP_SECONDS", "0.1")))
     with open(trace, "a") as file:
         file.write(f"{name} {step}\\n")
     done.write_text(str(step))
@@ -113,9 +113,10 @@ def start(plan, workdir, root) -> subprocess.Popen:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("steps", [2, STEPS, 2 * STEPS + 1])
-def test_killed_at_a_boundary_or_inside_a_stage_it_goes_on(cascade, root, steps):
+def test_killed_at_a_boundary_or_inside_a_stage_it_goes_on(cascade, root, steps, monkeypatch):
     """The stage that was under way may outlive the cascade for a while: the next one waits for it."""
     plan, workdir = cascade
+    monkeypatch.setenv("STEP_SECONDS", "0.7")
     child = start(plan, workdir, root)
     while child.poll() is None and len(traced(workdir)) < steps:
         time.sleep(0.01)
