@@ -21,7 +21,7 @@ def test_every_stage_has_its_line(tmp_path):
     found = page(write_cascade_run(tmp_path / "cascade"))
     for words in (
         "Cascade: cascade",
-        "SFT 30 15 s – – – 2.500 → 2.500 nats –",
+        "SFT 30 15 s – – – 2.500 nats –",
         "WARMUP 40 1 min 40 s 40,000 0.125 → 0.485 – 0.200 → 0.600 1",
         "RLVE_GYM 12 of 40 30 s 12,000 0.125 → 0.205 – 0.200 → 0.300 1",
         "BEHAVIORAL_CHAT – – – – – – –",

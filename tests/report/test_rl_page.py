@@ -81,6 +81,11 @@ def test_scores_are_drawn_where_there_are_some(tmp_path):
     assert "Gated" not in page(tmp_path, rl_records()).text
 
 
+def test_one_look_is_no_change(tmp_path):
+    found = page(tmp_path, [rl_start(), look(0), *(rl_step(i) for i in range(1, 4))])
+    assert "held out 0.300 answer" in found.text and "addition 0 0.300 – – 0.500 –" in found.text
+
+
 def test_several_runs(tmp_path):
     found = page(tmp_path, rl_records(), rl_records(12))
     assert "All runs" in found.text and "run0 40 1 min 40 s" in found.text and "run1 12 of 40 30 s" in found.text

@@ -12,7 +12,7 @@ from zaya_jax.report import html, training_curves
 from zaya_jax.report.cascade_search import HEAD, search_rows
 from zaya_jax.report.html import Html, tag
 from zaya_jax.report.progress import duration
-from zaya_jax.report.rl_facts import facts, of_steps
+from zaya_jax.report.rl_facts import change, ends, facts, of_steps
 from zaya_jax.report.rl_page import run_parts
 from zaya_jax.report.rl_run import read_rl_run
 from zaya_jax.report.runs import FILE, read_run
@@ -93,7 +93,7 @@ def _row(stage: Record) -> tuple[Any, ...]:
 
 def _trained(stage: Record) -> dict[str, str]:
     run = read_run(stage["workdir"])
-    losses = [f"{losses[0]:.3f} → {losses[-1]:.3f} nats" for _, losses, _ in run.evaluations().values()]
+    losses = [change(*ends(losses, 1), "nats") for _, losses, _ in run.evaluations().values()]
     if not len(run.steps["step"]):
         return {}
     steps = of_steps(last(run, "step"), run.start.get("config"))

@@ -65,15 +65,14 @@ def of_steps(made: float, config: Any) -> str:
 
 
 def ends(values: np.ndarray, window: int) -> tuple[float, float]:
-    """The mean of the first `window` and of the last `window` values, NaN left out."""
-    return _mean(values[:window]), _mean(values[len(values) - window :] if len(values) >= window else values)
+    """The mean of the first `window` values and of the last; the second is NaN where there are no more than these."""
+    return _mean(values[:window]), _mean(values[-window:]) if len(values) > window else math.nan
 
 
 def change(first: float, last: float, unit: str = "") -> str:
-    """Two figures with an arrow between."""
-    if not math.isfinite(first) and not math.isfinite(last):
-        return NONE
-    return f"{figure(first)}{ARROW}{figure(last)}{f' {unit}' if unit else ''}"
+    """Two figures with an arrow between, or the one that there is."""
+    known = [figure(value) for value in (first, last) if math.isfinite(value)]
+    return f"{ARROW.join(known)} {unit}".strip() if known else NONE
 
 
 def figure(value: float, sign: bool = False) -> str:
