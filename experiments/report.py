@@ -1,6 +1,7 @@
-"""Makes one HTML page of training runs: losses, optimisation, router balance, speed, samples, side by side.
+"""Makes one HTML page of runs: of training, side by side, or of reinforcement learning, one below the other.
 
     python -m experiments.report --workdir=out/run
+    python -m experiments.report --workdir=out/rlve
     python -m experiments.report --workdir=out/muon --workdir=out/adamw --output=out/optimizers.html --png
 
 The page needs nothing but itself: no network, no other file; it opens in any browser. --png draws the main curves
@@ -20,7 +21,7 @@ flags.DEFINE_bool("png", False, "Draw the main curves as PNGs beside the page.")
 
 
 def main(_):
-    from zaya_jax.report.training import write_report
+    from zaya_jax.report.reports import write_report
 
     output = FLAGS.output or pathlib.Path(FLAGS.workdir[0]) / "report.html"
     for file in write_report(FLAGS.workdir, output, FLAGS.png):

@@ -7,6 +7,9 @@ import subprocess
 import pytest
 
 from tests.report.pages import Page, start, step, whole_run, write_run
+from tests.report.rl_pages import rl_records
+from zaya_jax.report.rl_page import rl_page
+from zaya_jax.report.rl_run import read_rl_run
 from zaya_jax.report.runs import read_runs
 from zaya_jax.report.training import training_page
 
@@ -73,6 +76,17 @@ def test_values_under_the_pointer_and_hidden_runs(tmp_path, content):
     assert hidden and all("display: none" in a["style"] for a in hidden)
     pressed = {a["data-run"]: a["aria-pressed"] for tag, a in page.tags if tag == "li" and "data-run" in a}
     assert pressed == {"0": "true", "1": "false"}
+
+
+def test_a_legend_hides_what_it_names_in_its_own_part(tmp_path):
+    """The second difficulty's colour is that of other curves elsewhere on the page."""
+    content = rl_page([read_rl_run(write_run(tmp_path / "a", rl_records()))])
+    content = re.sub(r"<meta http-equiv=[^>]*>", "", content).replace("</body>", ACTIONS + "</body>")
+    paths = [a for tag, a in Page(dom(tmp_path, content)).tags if tag == "path" and a.get("data-run") == "1"]
+    hidden = [a.get("data-label") for a in paths if "display: none" in a.get("style", "")]
+    assert {"difficulty 2"} == set(hidden) - {None}  # None: the dots on the line
+    shown = {a.get("data-label") for a in paths if "display: none" not in a.get("style", "")}
+    assert shown == {"going round in circles"}
 
 
 def test_no_other_script_runs(tmp_path, content):

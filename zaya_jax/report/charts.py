@@ -66,7 +66,7 @@ class Chart:
         title: what is drawn.
         unit: of y.
         lines: may be empty.
-        runs: names, by number, for the legend.
+        runs: names, by number, for the legend; none where there is nothing to tell apart.
         styles: what the styles and signs mean, for the legend.
         x_label: with its unit.
         y: the axis; None fits the lines.
@@ -80,7 +80,7 @@ class Chart:
     title: str
     unit: str
     lines: Sequence[Line]
-    runs: Sequence[str]
+    runs: Sequence[str] = ()
     styles: Mapping[str, str] = dataclasses.field(default_factory=dict)
     x_label: str = "step"
     y: Axis | None = None
@@ -100,7 +100,8 @@ def draw(chart: Chart) -> Html:
     y = chart.y or fit([line.y for line in chart.lines], log=chart.log, zero=chart.zero)
     paths = [_path(line, x, y, chart.columns) for line in chart.lines]
     marks = [_mark(mark, x, y) for mark in _some(chart.marks, chart.columns)]
-    about = f"{chart.title}, {chart.unit}, over {chart.x_label}: {', '.join(chart.runs)}"
+    of = ": " + ", ".join(chart.runs) if chart.runs else ""
+    about = ", ".join(filter(None, [chart.title, chart.unit, f"over {chart.x_label}{of}"]))
     picture = tag("svg", _grid(x, y), *paths, viewBox=f"0 0 {SIZE} {SIZE}", preserveAspectRatio="none", role="img",
                   aria_label=about)  # fmt: skip
     return _figure(chart, frame([picture, *marks], x, y, chart.x_label), _legend(chart))
@@ -150,6 +151,8 @@ def _figure(chart: Chart, *parts: Html) -> Html:
 
 
 def _legend(chart: Chart) -> Html:
+    if not chart.runs and not chart.styles:
+        return Html("")
     shown = {line.run for line in chart.lines} | {mark.run for mark in chart.marks}
     runs = [tag("li", swatch(run), name, data_run=run) for run, name in enumerate(chart.runs) if run in shown]
     styles = [tag("li", _sample(sign), meaning, class_="style") for sign, meaning in chart.styles.items()]

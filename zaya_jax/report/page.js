@@ -97,11 +97,12 @@
     area.append(cursor, tip);
   }
 
-  function toggle(run) {
-    const items = document.querySelectorAll(`li[data-run="${run}"]`);
-    const on = items[0].getAttribute("aria-pressed") === "false";
-    items.forEach((item) => item.setAttribute("aria-pressed", on));
-    document.querySelectorAll(`.area [data-run="${run}"]`).forEach((part) => { part.style.display = on ? "" : "none"; });
+  // Hides or shows a run on the whole page, or in the part of it where its number means the same.
+  function toggle(legend) {
+    const scope = legend.closest("[data-scope]") ?? document, run = legend.dataset.run;
+    const on = legend.getAttribute("aria-pressed") === "false";
+    scope.querySelectorAll(`li[data-run="${run}"]`).forEach((item) => item.setAttribute("aria-pressed", on));
+    scope.querySelectorAll(`.area [data-run="${run}"]`).forEach((part) => { part.style.display = on ? "" : "none"; });
   }
 
   try {
@@ -115,8 +116,8 @@
       item.setAttribute("aria-pressed", "true");
       item.tabIndex = 0;
       item.title = "hide or show this run";
-      item.addEventListener("click", () => toggle(item.dataset.run));
-      item.addEventListener("keydown", (event) => { if (event.key === "Enter") toggle(item.dataset.run); });
+      item.addEventListener("click", () => toggle(item));
+      item.addEventListener("keydown", (event) => { if (event.key === "Enter") toggle(item); });
     }
     root.dataset.script = "ready";
   } catch (error) {
