@@ -37,7 +37,7 @@ SCALES = {
 }
 
 
-def stage(argument, name, sources, steps, length=None, **more):
+def stage(argument, name, sources, steps, length=None, changes=None, **more):
     """A stage.
 
     Args:
@@ -46,28 +46,33 @@ def stage(argument, name, sources, steps, length=None, **more):
         sources: {scale: (data, **more) -> environments of the schedule}.
         steps: {scale: updates, or updates by phase}.
         length: {scale: length reward}; None for none.
+        changes: given arguments -> what else of `RlConfig` is the stage's own.
         more: further arguments, with their defaults.
     """
     given = parse(argument, scale="nano", initial="", steps=0, seed=0, data=f"data/{name}", **more)
     if given.scale not in SCALES:
         expected = ", ".join(SCALES)
         raise mistake("unknown scale", where="--config=...:scale", expected=expected, found=given.scale)
-    exact = "exact" if given.scale == "nano" else "bfloat16"
-    optimizer = OptimizerConfig(
-        "muon", RATES[given.scale], 0.0, 1.0, b1=0.9, weight_decay=0.0, momentum=0.0, decay="constant",
-        newton_schulz_dtype=exact,
-    )  # fmt: skip
     rewards = RewardConfig(length=None if length is None else length[given.scale])
     values = {
         "name": name,
         "initial": given.initial,
         "schedule": Schedule(sources[given.scale](given.data, **{key: given[key] for key in more}), seed=given.seed),
         "rewards": rewards,
-        "optimizer": optimizer,
+        "optimizer": optimizer(given.scale, RATES[given.scale]),
         "steps": given.steps or _steps(steps[given.scale], given),
         "seed": given.seed,
     }
-    return as_config(RlConfig(**values | SCALES[given.scale]))
+    own = {} if changes is None else changes(given)
+    return as_config(RlConfig(**values | SCALES[given.scale] | own))
+
+
+def optimizer(scale, rate):
+    """Muon without momentum at a constant rate."""
+    exact = "exact" if scale == "nano" else "bfloat16"
+    return OptimizerConfig(
+        "muon", rate, 0.0, 1.0, b1=0.9, weight_decay=0.0, momentum=0.0, decay="constant", newton_schulz_dtype=exact
+    )
 
 
 def _steps(steps, given):
