@@ -28,9 +28,10 @@ from zaya_jax.rl.reward_scores import JudgeConfig, RewardModelConfig
 from zaya_jax.rl.scheduling import Source
 from zaya_jax.rl.scoring import RewardConfig
 
+PHASES = ("chat", "simple", "hard")
 RATES = {"nano": 2e-4, "8b": 2e-6}
 GATES = {"nano": "logistic", "8b": "report"}
-STEPS = {"nano": {"chat": 20, "simple": 20, "hard": 20}, "8b": {"chat": 256, "simple": 64, "hard": 64}}
+STEPS = {"nano": dict.fromkeys(PHASES, 20), "8b": {"chat": 256, "simple": 64, "hard": 64}}
 LENGTHS = {"nano": 512, "8b": 32_768}  # of conversations that are scored
 JUDGES = {"nano": {"new_tokens": 64, "capacity": 1024, "slots": 16}, "8b": {"new_tokens": 8192, "capacity": 65_536}}
 # Caps keep nano's prompts within its budget: longer ones would end the run.
