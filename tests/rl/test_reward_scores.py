@@ -186,7 +186,8 @@ def test_models_that_do_not_fit_are_refused_in_a_line(directory, tmp_path):
     assert "the checkpoint has no tokenizer" in refused(untold)
     larger = shutil.copytree(directory, tmp_path / "larger")
     own = json.loads((larger / "tokenizer.json").read_text())
-    own["added_tokens"].append(own["added_tokens"][-1] | {"id": 900, "content": "<|more|>"})
+    more = [{"id": 263 + n, "content": f"<|more {n}|>"} for n in range(20)]
+    own["added_tokens"] += [own["added_tokens"][-1] | token for token in more]
     (larger / "tokenizer.json").write_text(json.dumps(own))
     assert "larger: the tokenizer is not the model's; expected at most" in refused(larger)
 

@@ -167,8 +167,8 @@ def _paid(
         response if ended and not bad else ""
         for response, ended, bad in zip(answered.responses, answered.ended, degenerate, strict=True)
     ]
-    passed_G = None if config.gate == "none" else np.array(correct, bool)
-    return pay(scorer(answered.asked.problem.prompt, shown), passed_G, config.gate)
+    scores = scorer(answered.asked.problem.prompt, shown)
+    return pay(scores, None) if config.gate == "none" else pay(scores, np.array(correct, bool), config.gate)
 
 
 def _bonus(config: RewardConfig, answered: Answered, correct: tuple, best: float, step: int) -> np.ndarray:
