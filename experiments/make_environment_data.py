@@ -1,4 +1,4 @@
-"""Makes conversations that teach the task families: problems with their working, and problems with attempts at them.
+"""Makes conversations that teach the native environments: problems with their working, and with attempts at them.
 
     python -m experiments.make_environment_data --environments=addition,chain --difficulties=0-4 --count=1000 \\
         --part=train --aggregation=0.25 --output=out/train.jsonl
@@ -11,12 +11,12 @@ from absl import flags
 from experiments import launch
 
 FLAGS = flags.FLAGS
-flags.DEFINE_list("environments", [], "Names of families; empty: all of them.")
+flags.DEFINE_list("environments", [], "Names, e.g. addition,requests; empty: all families.")
 flags.DEFINE_string("difficulties", "0", "E.g. 0-4 or 0,2,8; in equal parts.")
 flags.DEFINE_integer("count", 1000, "Rows.")
 flags.DEFINE_enum("part", "train", ["train", "held_out"], "Which problems.")
 flags.DEFINE_integer("seed", 0, "Another seed gives other problems.")
-flags.DEFINE_float("aggregation", 0.0, "Share of rows with attempts.")
+flags.DEFINE_float("aggregation", 0.0, "Share of rows with attempts, of families.")
 flags.DEFINE_integer("attempts", 4, "Attempts a prompt (C).")
 flags.DEFINE_integer("tail", 48, "Characters of each attempt (tau).")
 flags.DEFINE_integer("budget", 96, "Characters of reasoning (beta): longer working is gone on with where attempts end.")

@@ -38,11 +38,12 @@ SCALES = {
 }
 
 
-# Prompts with attempts: the words around these, and tokens of the longest, a problem with four tails of 48 or of 4K.
-ATTEMPTS = {"nano": ("compact", 320), "8b": ("math", 20_480)}
+# Prompts with attempts: the words around these, tokens of the longest, a problem with four tails of 48 or of 4K, and of
+# the learner's rows.
+ATTEMPTS = {"nano": ("compact", 320, 512), "8b": ("math", 20_480, 131_072)}
 
 
-def stage(argument, name, sources, steps, length=None, attempts_share=None, **more):
+def stage(argument, name, sources, steps, length=None, attempts_share=None, changes=None, **more):
     """A stage.
 
     Args:
@@ -53,6 +54,7 @@ def stage(argument, name, sources, steps, length=None, attempts_share=None, **mo
         length: {scale: length reward}; None for none.
         attempts_share: of prompts with attempts, or {phase: share}; behind the colon there is attempts=FILE then, a
             file of `experiments.make_attempts` or of the same form. None: there is not.
+        changes: given arguments -> what else of `RlConfig` is the stage's own.
         more: further arguments, with their defaults.
     """
     offered = {} if attempts_share is None else {"attempts": ""}
@@ -60,25 +62,28 @@ def stage(argument, name, sources, steps, length=None, attempts_share=None, **mo
     if given.scale not in SCALES:
         expected = ", ".join(SCALES)
         raise mistake("unknown scale", where="--config=...:scale", expected=expected, found=given.scale)
-    exact = "exact" if given.scale == "nano" else "bfloat16"
-    optimizer = OptimizerConfig(
-        "muon", RATES[given.scale], 0.0, 1.0, b1=0.9, weight_decay=0.0, momentum=0.0, decay="constant",
-        newton_schulz_dtype=exact,
-    )  # fmt: skip
     rewards = RewardConfig(length=None if length is None else length[given.scale])
-    environments, changes = sources[given.scale](given.data, **{key: given[key] for key in more}), SCALES[given.scale]
+    environments, size = sources[given.scale](given.data, **{key: given[key] for key in more}), SCALES[given.scale]
     if given.get("attempts"):
-        environments, changes = _with_attempts(environments, changes, given, _by_phase(attempts_share, given))
+        environments, size = _with_attempts(environments, size, given, _by_phase(attempts_share, given))
     values = {
         "name": name,
         "initial": given.initial,
         "schedule": Schedule(environments, seed=given.seed),
         "rewards": rewards,
-        "optimizer": optimizer,
+        "optimizer": optimizer(given.scale, RATES[given.scale]),
         "steps": given.steps or _by_phase(steps[given.scale], given),
         "seed": given.seed,
     }
-    return as_config(RlConfig(**values | changes))
+    return as_config(RlConfig(**values | size | ({} if changes is None else changes(given))))
+
+
+def optimizer(scale, rate):
+    """Muon without momentum at a constant rate."""
+    exact = "exact" if scale == "nano" else "bfloat16"
+    return OptimizerConfig(
+        "muon", rate, 0.0, 1.0, b1=0.9, weight_decay=0.0, momentum=0.0, decay="constant", newton_schulz_dtype=exact
+    )
 
 
 def _by_phase(value, given):
@@ -91,14 +96,14 @@ def _by_phase(value, given):
     return value[given.phase]
 
 
-def _with_attempts(environments, changes, given, share):
+def _with_attempts(environments, size, given, share):
     """Environments and scale with prompts with attempts, which have `share` of all groups."""
-    wording, longest = ATTEMPTS[given.scale]
+    wording, longest, length = ATTEMPTS[given.scale]
     levels = difficulties(given.attempts)
     own = share / (1 - share) * sum(source.share for source in environments)
     name = f"attempts:{given.attempts}?wording={wording}"
-    decoding = dataclasses.replace(changes["decoding"], prompt_budget=longest)
-    return (*environments, Source(name, own, levels[0], levels[-1])), changes | {"decoding": decoding}
+    decoding = dataclasses.replace(size["decoding"], prompt_budget=longest)
+    return (*environments, Source(name, own, levels[0], levels[-1])), size | {"decoding": decoding, "length": length}
 
 
 def lengths(first, last, ramp):

@@ -2,8 +2,9 @@
 
 import pytest
 
-from configs.rl import math_code, rlve_gym, warmup
+from configs.rl import behavioral, math_code, rlve_gym, warmup
 from zaya_jax.environments.families import FAMILIES
+from zaya_jax.environments.named import named
 from zaya_jax.errors import UserError
 from zaya_jax.rl.config import RlConfig
 from zaya_jax.train.settings import from_dict
@@ -40,6 +41,52 @@ def test_phases_and_steps():
     assert second.steps == 464
     assert second.schedule.names[0] == "file:PROBLEMS/code.jsonl"
     assert read(rlve_gym, "initial=DIR,steps=7").steps == 7
+
+
+@pytest.mark.parametrize("scale", ["nano", "8b"])
+def test_the_behavioural_stage_is_paid_by_a_reward_model(scale):
+    """GRPO with the standard deviation, no length reward, the lowest rate; only the phases with instructions gated."""
+    phases = [read(behavioral, f"scale={scale},phase={name},initial=DIR,reward=RM") for name in behavioral.PHASES]
+    for own in phases:
+        assert own.rewards.advantage.kind == "grpo" and own.rewards.length is None
+        assert (own.rewards.key, own.rewards.model.path, own.rewards.judge) == ("score", "RM", None)
+        others = [read(module, f"scale={scale},initial=DIR") for module, _ in STAGES.values()]
+        assert own.optimizer.learning_rate < min(other.optimizer.learning_rate for other in others)
+        assert own.optimizer.momentum == 0 and own.loss == "dppo"
+    assert [own.rewards.gate for own in phases] == ["none", *[{"nano": "logistic", "8b": "report"}[scale]] * 2]
+    assert [own.schedule.names[0] for own in phases][1:] == ["simple_instructions", "hard_instructions"]
+    if scale == "8b":
+        assert sum(own.steps for own in phases) == 384 and phases[0].schedule.sources[0].cap == 0
+        assert all(own.optimizer.learning_rate == 2e-6 for own in phases)
+
+
+def test_a_judge_instead_of_a_reward_model():
+    own = read(behavioral, "phase=hard,initial=DIR,judge=DIR,gate=report")
+    assert own.rewards.model is None and own.rewards.judge.path == "DIR" and own.rewards.gate == "report"
+
+
+@pytest.mark.parametrize("name", ["simple", "hard"])
+def test_nanos_prompts_and_replies_have_room(name):
+    """At the highest difficulty that the schedule reaches, with the 21 tokens that the template adds to a prompt."""
+    own = read(behavioral, f"phase={name},initial=DIR,reward=RM")
+    (source,) = own.schedule.sources
+    environment = named(source.environment)
+    for seed in range(150):
+        problem = environment.generate(seed, source.cap)
+        reasoning, reply = environment.explain(problem)
+        assert len(problem.prompt) + 21 <= own.decoding.prompt_budget
+        assert len(reasoning) + 2 <= own.decoding.thinking_budget and len(reply) + 3 <= own.decoding.answer_budget
+
+
+@pytest.mark.parametrize("argument, said", [
+    ("initial=DIR", "nothing to score answers with, or two; expected reward=DIR or judge=DIR"),
+    ("initial=DIR,reward=A,judge=B", "nothing to score answers with, or two"),
+    ("initial=DIR,reward=A,phase=easy", "no such phase; expected chat, simple, hard; found easy"),
+    ("initial=DIR,reward=A,phase=hard,gate=soft", "no such gate; expected none, report, logistic; found 'soft'"),
+])  # fmt: skip
+def test_mistakes_of_the_behavioural_stage(argument, said):
+    with pytest.raises(UserError, match=said):
+        behavioral.get_config(argument)
 
 
 @pytest.mark.parametrize("argument, said", [

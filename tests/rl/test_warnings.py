@@ -132,3 +132,16 @@ def test_limits_that_are_not_right():
     for wrong in [{"steps": 0}, {"truncated": 1.5}, {"entropy": -1}, {"held_out": 1}, {"fall": None}]:
         with pytest.raises(UserError, match=rf"Limits.{next(iter(wrong))}: out of range"):
             Limits(**wrong)
+
+
+def test_a_reward_model_that_is_pleased_while_held_out_answers_get_worse():
+    """Scores have no bounds: from -3 to 2 while the pass rate falls by a fifth; and nothing is said if it does not."""
+    limits = Limits(held_out=3)
+    for fall, said in ((0.1, 1), (0.0, 0)):
+        watch, found = Watch(), []
+        for number in range(3):
+            step = Step(truncated=0, no_signal=0, entropy=1, reward=-3 + 2.5 * number, held_out=0.9 - fall * number)
+            watch, texts = look(limits, watch, step)
+            found += texts
+        assert len(found) == said
+        assert not said or "reward rose by 5.000 while held-out accuracy fell by 0.200" in found[0]

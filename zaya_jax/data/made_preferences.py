@@ -19,9 +19,9 @@ PARTS = {"train": 4000, "held_out": 200}  # rows
 FORMS = {"in one line": lambda text: "\n" not in text.strip(), "as a list": lambda text: bullets(text, "at least", 1),
          "in capitals": uppercase}  # fmt: skip
 THANKS = "Thank you."
-_KINDS = ("old", "new", "big", "red", "wet", "dry", "far", "odd", "raw", "shy", "warm", "cold", "soft", "dark", "slow")
-_THINGS = ("sun", "sea", "owl", "fox", "cat", "hat", "cup", "key", "map", "bus", "tea", "oak", "bee", "jar", "pen",
-           "boat", "bird", "lamp", "door", "road", "moon", "hill", "leaf", "salt", "wind")  # fmt: skip
+KINDS = ("old", "new", "big", "red", "wet", "dry", "far", "odd", "raw", "shy", "warm", "cold", "soft", "dark", "slow")
+THINGS = ("sun", "sea", "owl", "fox", "cat", "hat", "cup", "key", "map", "bus", "tea", "oak", "bee", "jar", "pen",
+          "boat", "bird", "lamp", "door", "road", "moon", "hill", "leaf", "salt", "wind")  # fmt: skip
 _FACTS = ("It is {kind}.", "We like it.", "Few have it.", "It was here.", "Look at it.", "It may go.")
 _LONGEST = 4  # facts of a reply
 
@@ -42,11 +42,16 @@ def pairs(part: str) -> Iterator[tuple[str, dict[str, Any]]]:
         rng = random.Random(f"preferences {part} {number}")
         kind, thing = _subject(rng, part)
         form = rng.choice(list(FORMS))
-        prompt = f"Tell me of the {kind} {thing}, {form}."
+        prompt = request(form, kind, thing)
         chosen, rejected = _two(rng, prompt, kind, thing)
         sides = {name: {"role": "assistant", "content": text} for name, text in
                  (("chosen", chosen), ("rejected", rejected))}  # fmt: skip
         yield f"{part}/{number}", {"prompt": [{"role": "user", "content": prompt}], **sides}
+
+
+def request(form: str, kind: str, thing: str) -> str:
+    """What a reply is asked for with."""
+    return f"Tell me of the {kind} {thing}, {form}."
 
 
 def merit(prompt: str, reply: str) -> float:
@@ -88,7 +93,7 @@ def _two(rng: random.Random, prompt: str, kind: str, thing: str) -> tuple[str, s
 def _subject(rng: random.Random, part: str) -> tuple[str, str]:
     """One of 375 subjects; a hash that is the same everywhere tells the parts apart, about one in five is held out."""
     while True:
-        kind, thing = rng.choice(_KINDS), rng.choice(_THINGS)
+        kind, thing = rng.choice(KINDS), rng.choice(THINGS)
         held_out = hashlib.blake2b(f"{kind} {thing}".encode()).digest()[0] < 51
         if held_out == (part == "held_out"):
             return kind, thing

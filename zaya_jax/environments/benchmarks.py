@@ -31,6 +31,7 @@ UNFINISHED = "unfinished"  # the reasoning was never closed
 EMPTY = "empty"  # there is nothing behind it
 NO_ANSWER = "no answer"  # nothing in the form that was asked for
 FAMILY = "family"  # the kind of problems of `families`, which no file has; "family" in hidden names theirs
+WHOLE = ("instructions", "chat", FAMILY)  # kinds whose answer is all that stands behind the reasoning
 
 
 def read_benchmark(path: pathlib.Path | str, seed: int = 0, prompts: pathlib.Path | str | None = None) -> list[Problem]:
@@ -85,13 +86,15 @@ def find_answer(problem: Problem, response: str, *, in_thinking: bool = False) -
     if not text:
         return None, EMPTY
     kind = problem.hidden["kind"]
-    answer = text if kind in ("instructions", FAMILY) else extract(text, kind)
+    answer = text if kind in WHOLE else extract(text, kind)
     return (answer, None) if answer is not None else (None, NO_ANSWER)
 
 
 def judge(problem: Problem, answer: str, sandbox: Any = None, verifier: Any = None) -> tuple[bool, str | None]:
-    """Whether an answer is right, and where it fails if that can be said."""
+    """Whether an answer is right, and where it fails if that can be said. Of kind chat every answer is."""
     hidden = problem.hidden
+    if hidden["kind"] == "chat":
+        return True, None
     if hidden["kind"] == "code":
         return _run_tests(answer, hidden["tests"], sandbox)
     if hidden["kind"] == "instructions":

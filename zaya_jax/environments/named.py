@@ -1,6 +1,6 @@
 """From a specification to an environment.
 
-    addition                        a native one (zaya_jax/environments/families/, .../instructions/)
+    addition                        a native one (zaya_jax/environments/families/, .../instructions/, .../requests.py)
     package.module:attribute        one's own: an Environment, or a function without arguments that gives one
     file:PATH.jsonl                 a benchmark file (docs/benchmarks.md): the seed picks the row
     verl:PATH.parquet               rows of verl's form (zaya_jax/environments/verl.py): the seed picks the row
@@ -22,7 +22,11 @@ from typing import Any
 from zaya_jax.environments.environment import Environment
 from zaya_jax.errors import UserError, mistake
 
-NATIVE = {"zaya_jax.environments.families": "FAMILIES", "zaya_jax.environments.instructions": "ENVIRONMENTS"}
+NATIVE = {
+    "zaya_jax.environments.families": "FAMILIES",
+    "zaya_jax.environments.instructions": "ENVIRONMENTS",
+    "zaya_jax.environments.requests": "ENVIRONMENTS",
+}
 _OWN = "package.module:function"
 _FORMS = {
     "file": "file:PATH.jsonl",

@@ -7,6 +7,7 @@
     code          "tests": [{"input": "...", "output": "...", "testtype"?: "stdin"}, ...], "starter_code"?: "...";
                   or tests {"input", "output", "testtype": "functional", "fn_name"}; all as base64 of zlib of JSON too
     instructions  "instructions": [{"name": "...", "arguments"?: {...}}, ...]
+    chat          nothing else: there is no right answer, a reward model or a judge says what a response is worth
 
 Unlike in training data every other key is refused: a misspelt one would quietly change what is measured.
 """
@@ -36,6 +37,7 @@ KINDS = {
     "choice": ("choices", "answer"),
     "code": ("tests", "starter_code"),
     "instructions": ("instructions",),
+    "chat": (),
 }
 EVERY = ("schema", "id", "problem", "kind", "source", "date")
 LETTERS = "ABCDEFGHIJ"
@@ -215,4 +217,5 @@ _PARTS = {
     "choice": _choice,
     "code": _code,
     "instructions": _instructions,
+    "chat": lambda row, where: {},
 }

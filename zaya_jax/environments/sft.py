@@ -1,4 +1,4 @@
-"""Conversations that teach the task families: problem, working, answer; and problems with attempts at them.
+"""Conversations that teach the native environments: problem, working, answer; and problems with attempts at them.
 
 Rows of the chat schema (docs/data.md), made on the spot and the same on every machine:
 
@@ -25,6 +25,7 @@ from typing import Any
 
 from zaya_jax.environments.environment import Environment, Problem
 from zaya_jax.environments.families import FAMILIES, Family, spoil
+from zaya_jax.environments.named import families as native
 from zaya_jax.environments.parts import part_of
 from zaya_jax.errors import mistake
 from zaya_jax.sampling.files import check_output, write_rows
@@ -40,12 +41,12 @@ class Making:
     """What is to be made.
 
     Attributes:
-        environments: names of families.
+        environments: names of native environments; all families by default, and neither requests nor instructions.
         difficulties: all of them for each family, in equal parts.
         count: rows.
         part: "train" or "held_out".
         seed: another one gives other problems.
-        aggregation: share of rows with attempts.
+        aggregation: share of rows with attempts, of environments that write attempts: families.
         attempts, tail: C attempts a prompt, the last so many characters of each.
         budget: characters of reasoning that a reply should do with: longer working is gone on with where the best
             attempt ends instead of begun anew.
@@ -67,10 +68,11 @@ class Making:
     wording: str = "compact"
 
     def __post_init__(self):
+        known = native()
         for name in self.environments:
-            if name not in FAMILIES:
-                close = difflib.get_close_matches(name, FAMILIES, 1)
-                fix = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(FAMILIES)}"
+            if name not in known:
+                close = difflib.get_close_matches(name, known, 1)
+                fix = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(known)}"
                 raise mistake(f"no family {name!r}", where="environments", fix=fix)
         _check(self.environments, "environments", "at least one family")
         _check(self.difficulties and min(self.difficulties) >= 0, "difficulties", "integers from 0 up")
@@ -99,11 +101,12 @@ def make_rows(making: Making) -> Iterator[dict[str, Any]]:
     """The rows in their order, each of another problem; fewer than `making.count` if there are no more."""
     wording = load_wording(making.wording)
     cells = itertools.product(making.environments, making.difficulties)
-    problems = [draw(FAMILIES[name], difficulty, making.part, making.seed) for name, difficulty in cells]
-    for number, problem in enumerate(itertools.islice(in_turn(problems), making.count)):
+    known = native()
+    problems = [draw(known[name], difficulty, making.part, making.seed) for name, difficulty in cells]
+    for number, problem in enumerate(itertools.islice(_each_once(in_turn(problems)), making.count)):
         chance = random.Random(f"row {making.seed}/{making.part}/{number}/{problem.id}")
-        family = FAMILIES[problem.meta["environment"]]
-        if chance.random() < making.aggregation:
+        family = known[problem.meta["environment"]]
+        if isinstance(family, Family) and chance.random() < making.aggregation:
             prompt, reasoning, answer, more = _with_attempts(family, problem, making, wording, chance)
         else:
             prompt, (reasoning, answer), more = problem.prompt, family.explain(problem), {}
@@ -159,6 +162,15 @@ def in_turn(problems: Sequence[Iterator[Any]]) -> Iterator[Any]:
         else:
             yield problem
             left.rotate(-1)
+
+
+def _each_once(problems: Iterator[Problem]) -> Iterator[Problem]:
+    """Without prompts that another difficulty has had: of requests all are alike."""
+    seen: set[str] = set()
+    for problem in problems:
+        if problem.prompt not in seen:
+            seen.add(problem.prompt)
+            yield problem
 
 
 def _with_attempts(

@@ -16,6 +16,7 @@ from zaya_jax.rl import scheduling
 from zaya_jax.rl.completion import Progress
 from zaya_jax.rl.config import RlConfig
 from zaya_jax.rl.generation import Asked, Spent, answer, prompt_of
+from zaya_jax.rl.reward_scores import ScoreGroup
 from zaya_jax.rl.scoring import Scored, score
 from zaya_jax.sampling.engine import Engine
 from zaya_jax.text.tokenizer import Tokenizer
@@ -33,6 +34,7 @@ class Asking:
         tokenizer: of the model.
         workers: run the environments.
         failures: of their calls, counted.
+        scorer: of answers, where a reward model or a judge pays.
     """
 
     config: RlConfig
@@ -40,6 +42,7 @@ class Asking:
     tokenizer: Tokenizer
     workers: Workers
     failures: Failures
+    scorer: ScoreGroup | None = None
 
 
 def gather(asking: Asking, progress: Progress, step: int) -> tuple[Progress, list[Scored], Spent]:
@@ -64,7 +67,7 @@ def gather(asking: Asking, progress: Progress, step: int) -> tuple[Progress, lis
         for one in answered:
             for verdict in one.verdicts:
                 asking.failures.add(one.asked.environment, verdict)
-            progress, scored = score(config.rewards, config.schedule, progress, one, step)
+            progress, scored = score(config.rewards, config.schedule, progress, one, step, asking.scorer)
             found.append(scored)
             kept += scored.reason is None
     return progress, found, spent

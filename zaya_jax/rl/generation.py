@@ -92,6 +92,7 @@ class Answered:
         responses: what stands behind the reasoning; empty if that was never closed.
         verdicts: a `Failure` where the environment gave none.
         truncated: whether a budget cut the reasoning or the answer off.
+        ended: whether the answer came to an end of its own.
     """
 
     asked: Asked
@@ -100,6 +101,7 @@ class Answered:
     responses: tuple[str, ...]
     verdicts: tuple[Verdict | Failure, ...]
     truncated: tuple[bool, ...]
+    ended: tuple[bool, ...]
 
 
 @dataclasses.dataclass
@@ -255,4 +257,5 @@ def _collected(one: Asked, found: Sequence[tuple[Completion, str, Future]], toke
         responses=tuple(response for _, response, _ in found),
         verdicts=tuple(future.result() for _, _, future in found),
         truncated=tuple(each.think_forced or each.finish_reason == "length" for each in completions),
+        ended=tuple(each.finish_reason != "length" for each in completions),
     )

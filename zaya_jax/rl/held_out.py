@@ -14,6 +14,7 @@ from zaya_jax.environments.workers import Workers
 from zaya_jax.errors import mistake
 from zaya_jax.rl.config import RlConfig
 from zaya_jax.rl.generation import Asked, answer, prompt_of
+from zaya_jax.rl.reward_scores import ScoreGroup
 from zaya_jax.sampling.engine import Engine
 from zaya_jax.text.tokenizer import Tokenizer
 
@@ -33,6 +34,8 @@ class Look:
         any: share of the problems that an answer of theirs solves (pass@k).
         truncated: share of answers that a budget cut off.
         tokens: mean length of an answer.
+        verified: mean reward of the verdicts.
+        score: mean score of the answers that have one; None where neither a reward model nor a judge pays.
     """
 
     environment: str
@@ -41,6 +44,8 @@ class Look:
     any: float
     truncated: float
     tokens: float
+    verified: float
+    score: float | None = None
 
 
 def make_problems(config: RlConfig, workers: Workers, tokenizer: Tokenizer) -> list[Asked]:
@@ -76,7 +81,14 @@ def _problems(environment: str, difficulty: int, count: int, workers: Workers) -
     raise mistake("too few held-out problems", where=where, expected=count, found=len(found), fix=fix)
 
 
-def look(config: RlConfig, engine: Engine, tokenizer: Tokenizer, asked: list[Asked], workers: Workers) -> list[Look]:
+def look(
+    config: RlConfig,
+    engine: Engine,
+    tokenizer: Tokenizer,
+    asked: list[Asked],
+    workers: Workers,
+    scorer: ScoreGroup | None = None,
+) -> list[Look]:
     """Answers all of them with the engine's weights. The noise is the same at every look, so that looks compare."""
     decoding = dataclasses.replace(config.decoding, group_size=max(config.held_out.answers, 2))
     seed = config.seed + _NOISE * 2**32
@@ -85,17 +97,32 @@ def look(config: RlConfig, engine: Engine, tokenizer: Tokenizer, asked: list[Ask
     groups: dict[tuple[str, int], list] = {}
     for one in answered:
         groups.setdefault((one.asked.environment, one.asked.difficulty), []).append(one)
-    return [_look(*place, found, kept) for place, found in groups.items()]
+    return [_look(*place, found, kept, scorer) for place, found in groups.items()]
 
 
-def _look(environment: str, difficulty: int, found: list, kept: int) -> Look:
+def _look(environment: str, difficulty: int, found: list, kept: int, scorer: ScoreGroup | None) -> Look:
     right = np.array([[not isinstance(v, Failure) and v.correct for v in one.verdicts[:kept]] for one in found])
     cut = [one.truncated[:kept] for one in found]
     lengths = [len(each.tokens) for one in found for each in one.rollouts[:kept]]
     return Look(
         environment, difficulty, float(right.mean()), float(right.any(axis=1).mean()), float(np.mean(cut)),
-        float(np.mean(lengths)),
+        float(np.mean(lengths)), _verified(found, kept), None if scorer is None else _scored(found, kept, scorer),
     )  # fmt: skip
+
+
+def _verified(found: list, kept: int) -> float:
+    """A failure pays nothing."""
+    verdicts = [verdict for one in found for verdict in one.verdicts[:kept]]
+    return float(np.mean([0.0 if isinstance(verdict, Failure) else verdict.reward for verdict in verdicts]))
+
+
+def _scored(found: list, kept: int, scorer: ScoreGroup) -> float | None:
+    known = []
+    for one in found:
+        shown = [text if ended else "" for text, ended in zip(one.responses[:kept], one.ended[:kept])]
+        scores = scorer(one.asked.problem.prompt, shown)
+        known += scores.values_G[scores.known_G].tolist()
+    return float(np.mean(known)) if known else None
 
 
 def accuracy(looks: list[Look]) -> float:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from zaya_jax.environments.environment import Verdict
 from zaya_jax.rl import warnings
 from zaya_jax.rl.canary import rare_token_shares
 from zaya_jax.rl.completion import ALL_ALIKE, ALL_RIGHT, ALL_WRONG, Progress
@@ -32,20 +34,47 @@ def of_groups(found: Sequence[Scored], vocabulary: int) -> dict[str, Any]:
         # Of tokens drawn at temperature 1, -log mu is an estimate of the entropy without bias.
         "entropy": float(-drawn.mean()),
         "rare_tokens": {str(percent): share for percent, share in rare_token_shares(tokens, vocabulary).items()},
+        **of_scores(found),
     }
 
 
+def of_scores(found: Sequence[Scored]) -> dict[str, Any]:
+    """Of a reward model or a judge, where there is one: mean and standard deviation over the answers that have a score,
+    the share that has none, the share that the gate took, the pairs that it turned round; of a judge also what it said
+    of pairs."""
+    paid = [scored.paid for scored in found if scored.paid is not None]
+    if not paid:
+        return {}
+    known = np.concatenate([one.scores.known_G for one in paid])
+    values = np.concatenate([one.scores.values_G for one in paid])[known]
+    told = {
+        "mean": float(values.mean()) if len(values) else None,
+        "std": float(values.std()) if len(values) else None,
+        "none": float(1 - known.mean()),
+        "gated": float(np.concatenate([one.gated_G for one in paid]).mean()),
+        "outranked": sum(one.outranked for one in paid),
+    }
+    biases = [dataclasses.asdict(one.scores.bias) for one in paid if one.scores.bias is not None]
+    pairs = {"judge": {name: sum(one[name] for one in biases) for name in biases[0]}} if biases else {}
+    return {"scores": told | pairs}
+
+
 def of_environments(found: Sequence[Scored], progress: Progress) -> dict[str, dict[str, Any]]:
-    """Pass rate of the step's groups, and the difficulty behind them, by environment."""
+    """Pass rate of the step's groups, what the verifier would pay for them, and the difficulty behind them, by
+    environment."""
     rates: dict[str, list[float]] = {}
+    verified: dict[str, list[float]] = {}
     for scored in found:
         known = [right for right in scored.correct if right is not None]
         if known:
             rates.setdefault(scored.answered.asked.environment, []).append(float(np.mean(known)))
+            worth = [one.reward for one in scored.answered.verdicts if isinstance(one, Verdict)]
+            verified.setdefault(scored.answered.asked.environment, []).append(float(np.mean(worth)))
     return {
         track.environment: {
             "difficulty": track.level.difficulty,
             "pass_rate": float(np.mean(rates[track.environment])) if track.environment in rates else None,
+            "verified": float(np.mean(verified[track.environment])) if track.environment in rates else None,
             "groups": len(rates.get(track.environment, ())),
         }
         for track in progress.schedule.tracks

@@ -5,6 +5,7 @@ environment, difficulty, problem, prompt        what was asked
 response, token_ids, mu, versions   the text behind the reasoning; the tokens drawn, their log-probabilities, and the
                          versions of the weights that drew them
 correct, reward, bonus, advantage, degenerate, truncated, error     what it was worth; null without a verdict
+score, gated             what a reward model or a judge said, and whether the gate took it; null without a score
 dropped                  why the learner did not get the group; null if it did
 """
 
@@ -50,4 +51,12 @@ def rows(step: int, scored: Scored) -> Iterator[dict[str, Any]]:
             "truncated": answered.truncated[place],
             "error": str(verdict) if failed else verdict.error,
             "dropped": scored.reason,
+            **_scores(scored, place),
         }
+
+
+def _scores(scored: Scored, place: int) -> dict[str, Any]:
+    paid = scored.paid
+    if paid is None or not paid.scores.known_G[place]:
+        return {"score": None, "gated": None}
+    return {"score": float(paid.scores.values_G[place]), "gated": bool(paid.gated_G[place])}

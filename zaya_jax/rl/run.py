@@ -27,6 +27,7 @@ from zaya_jax.rl.gathering import Asking
 from zaya_jax.rl.held_out import make_problems
 from zaya_jax.rl.learner import Learner
 from zaya_jax.rl.pipelined import make_pipelined_steps
+from zaya_jax.rl.reward_scores import open_scorer
 from zaya_jax.rl.rollout_log import FILE as ROLLOUTS
 from zaya_jax.rl.start_difficulty import Pool, Search, estimate
 from zaya_jax.rl.starting import find_starts, with_starts
@@ -59,14 +60,15 @@ def run(config: RlConfig, workdir: pathlib.Path, sink: TextIO | None = None) -> 
     place.claim(workdir, config, functools.partial(conflicts, free=_FREE))
     policy = config.checkpoints
     keep = {"keep_last": policy.keep_last, "keep_every": policy.keep_every or None}
-    told = {"initial": base_digest(config.initial)}
+    told = {name: base_digest(path) for name, path in _models(config).items()}
+    scorer = open_scorer(config.rewards.model, config.rewards.judge, config.execution.dtype)
     with (
         Checkpoints(workdir / place.CHECKPOINTS, **keep, fingerprint=told) as checkpoints,
         Workers(config.workers, config.limits) as workers,
     ):
         fresh = not checkpoints.steps()
         state, memory, failures, again = _begin(config, learner, checkpoints, checkpoint, say)
-        asking = Asking(config, _engine(config, checkpoint.config, state), tokenizer, workers, failures)
+        asking = Asking(config, _engine(config, checkpoint.config, state), tokenizer, workers, failures, scorer)
         held_out = make_problems(config, workers, tokenizer) if config.held_out.every else []
         with _writers(config, workdir, None if fresh else int(state.step)) as (metrics, rollouts):
             work = Work(asking, learner, held_out, checkpoints, metrics, rollouts, say)
@@ -97,6 +99,13 @@ def _begin(
     stored = restored.record
     memory, failures = remembered(config.schedule, stored), Failures(config.failures, stored["failures"])
     return restored.state, memory, failures, stored.get("again", [])
+
+
+def _models(config: RlConfig) -> dict[str, str]:
+    """The models that a run reads, which must be the same ones when it goes on."""
+    found = {"initial": config.initial}
+    scores = {"reward_model": config.rewards.model, "judge": config.rewards.judge}
+    return found | {name: one.path for name, one in scores.items() if one is not None}
 
 
 def _engine(config: RlConfig, model: ModelConfig, state: TrainState) -> Engine:

@@ -157,8 +157,8 @@ class Sampler:
             asking.failures.add(asked.environment, verdict)
         seen = asked.number in self._seen
         self._seen.discard(asked.number)
-        config = asking.config
-        self._progress, scored = score(config.rewards, config.schedule, self._progress, answered, version, seen=seen)
+        given = (asking.config.rewards, asking.config.schedule, self._progress, answered, version, asking.scorer)
+        self._progress, scored = score(*given, seen=seen)
         self._note(scored, version)
         if scored.reason is None:
             self._buffer.put(scored)

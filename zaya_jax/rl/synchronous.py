@@ -190,7 +190,7 @@ def parity_of(learner: Learner, state: TrainState, batch: LearnerBatch) -> Parit
 
 def _look(work: Work, step: int) -> float:
     asking = work.asking
-    looks = look(asking.config, asking.engine, asking.tokenizer, work.held_out, asking.workers)
+    looks = look(asking.config, asking.engine, asking.tokenizer, work.held_out, asking.workers, asking.scorer)
     for one in looks:
         work.metrics.write(kind="look", step=step, **dataclasses.asdict(one))
     mean = accuracy(looks)

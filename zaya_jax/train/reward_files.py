@@ -37,7 +37,7 @@ from zaya_jax.train.reward_model import BradleyTerryConfig, segment_scores
 
 HEAD_FILE, FACTS_FILE, TENSOR = "reward_head.safetensors", "reward_model.json", "reward_head.weight"
 VERSION, KIND = 1, "bradley-terry"
-_STEP = 64  # lengths of rows are rounded up to a multiple: few programs
+_SHORTEST = 64  # lengths of rows are this, twice, four times, ... as long: few programs
 
 
 class RewardModel(NamedTuple):
@@ -156,7 +156,11 @@ def score_conversations(
     Raises:
         UserError: as `conversation_tokens`, or one is longer than the model has positions for.
     """
-    encoded = [conversation_tokens(messages, reward.tokenizer) for messages in conversations]
+    return score_tokens(reward, [conversation_tokens(each, reward.tokenizer) for each in conversations], rows)
+
+
+def score_tokens(reward: RewardModel, encoded: Sequence[Sequence[int]], rows: int = 16) -> np.ndarray:
+    """As `score_conversations`, of conversations in tokens (`conversation_tokens`)."""
     limit = reward.model.config.max_position_embeddings
     for number, tokens in enumerate(encoded):
         if len(tokens) > limit:
@@ -189,7 +193,10 @@ def judge_pairs(reward: RewardModel, preferences: Sequence[Preference], rows: in
 
 
 def _rows(encoded: Sequence[Sequence[int]], rows: int, limit: int) -> tuple[np.ndarray, np.ndarray]:
-    length = min(-(-max(map(len, encoded)) // _STEP) * _STEP, limit)
+    longest, length = max(map(len, encoded)), _SHORTEST
+    while length < longest:
+        length *= 2
+    length = min(length, limit)
     tokens_BT, segments_BT = (np.zeros((rows, length), np.int32) for _ in range(2))
     for row, tokens in enumerate(encoded):
         tokens_BT[row, : len(tokens)], segments_BT[row, : len(tokens)] = tokens, 1

@@ -20,6 +20,7 @@ FIELDS = {
     "code": ("problem",),
     "code_starter": ("problem", "starter_code"),
     "instructions": ("problem",),
+    "chat": ("problem",),
 }
 _FIELD = re.compile(r"\{\{\s*(.*?)\s*\}\}")
 
