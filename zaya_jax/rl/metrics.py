@@ -11,6 +11,7 @@ from zaya_jax.rl import warnings
 from zaya_jax.rl.canary import rare_token_shares
 from zaya_jax.rl.completion import ALL_ALIKE, ALL_RIGHT, ALL_WRONG, Progress
 from zaya_jax.rl.learner import UpdateMetrics
+from zaya_jax.rl.rollout import Rollout
 from zaya_jax.rl.scoring import Scored
 
 
@@ -32,7 +33,16 @@ def of_groups(found: Sequence[Scored], vocabulary: int) -> dict[str, Any]:
         # Of tokens drawn at temperature 1, -log mu is an estimate of the entropy without bias.
         "entropy": float(-drawn.mean()),
         "rare_tokens": {str(percent): share for percent, share in rare_token_shares(tokens, vocabulary).items()},
+        **_kept(answers),
     }
+
+
+def _kept(answers: Sequence[Rollout]) -> dict[str, float]:
+    """Under min-p: ids that a token was drawn from, and how often these were as many as may be."""
+    if answers[0].kept is None:
+        return {}
+    counts = np.concatenate([one.kept.counts[one.drawn] for one in answers])
+    return {"kept_ids": float(counts.mean()), "kept_full": float(np.mean(counts == answers[0].kept.most))}
 
 
 def of_environments(found: Sequence[Scored], progress: Progress) -> dict[str, dict[str, Any]]:
