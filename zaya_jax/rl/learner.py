@@ -113,9 +113,7 @@ def accumulate(learner: Learner, state: TrainState, sums: Sums, batch: LearnerBa
     """
 
     def share(params: Any) -> tuple[jax.Array, tuple[jax.Array, LossMetrics]]:
-        nats_BT, outputs = target_nats(
-            learner.trainer, params, state.balance, batch, batch.routes_LBT, batch.kept_BTK
-        )
+        nats_BT, outputs = target_nats(learner.trainer, params, state.balance, batch, batch.routes_LBT, batch.kept_BTK)
         loss_BT, told = policy_loss(learner.loss, -nats_BT, batch.mu_BT, batch.advantages_BT, batch.mask_BT)
         total, _ = aggregate(learner.aggregation, loss_BT, batch.mask_BT, batch.segments_BT)
         return total / divisor.astype(total.dtype), (outputs.router_counts_LC, told)

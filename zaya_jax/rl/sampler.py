@@ -7,7 +7,6 @@ import dataclasses
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
 from typing import Any
 
 from zaya_jax.environments.environment import Problem
@@ -16,7 +15,7 @@ from zaya_jax.rl.buffer import Buffer
 from zaya_jax.rl.completion import Progress
 from zaya_jax.rl.gathering import Asking, draw
 from zaya_jax.rl.generation import Answered, Asked, InFlight, Spent, prompt_of
-from zaya_jax.rl.held_out import decoding_of, seed_of
+from zaya_jax.rl.looking import Looking
 from zaya_jax.rl.scoring import Scored, score
 
 _IDLE = 0.002  # seconds between two looks at verifiers when there is nothing to draw
@@ -77,9 +76,7 @@ class Sampler:
         self._again = collections.deque(again)
         self._seen: set[int] = set()  # numbers under way whose group has been seen before
         self._mail: tuple[Variables, int] | None = None
-        self._wanted: tuple[Sequence[Asked], Future] | None = None  # a look that has not begun
-        self._look: tuple[InFlight, Future] | None = None
-        self._looked: list[Answered] = []
+        self._looking = Looking(asking)
         self._lock, self._stop = threading.Lock(), threading.Event()
         config = asking.config
         self._flight = InFlight(asking.engine, asking.tokenizer, config.decoding, asking.workers.verify, config.seed)
@@ -112,11 +109,8 @@ class Sampler:
         Raises:
             BaseException: what has ended the thread.
         """
-        future: Future = Future()
         with self._lock:
-            self._mail, self._wanted = (variables, version), (problems, future)
-        if not self._thread.is_alive():
-            self._give_up_look()
+            self._mail, future = (variables, version), self._looking.want(problems)
         return future.result()
 
     def snapshot(self, mark: Callable[[], None] = lambda: None) -> Snapshot:
@@ -146,7 +140,8 @@ class Sampler:
             self.error = error
         finally:
             self._buffer.close()
-            self._give_up_look()
+            with self._lock:
+                self._looking.give_up(self.error or RuntimeError("the sampler has ended"))
 
     def _sample(self) -> None:
         engine, flight = self._asking.engine, self._flight
@@ -156,52 +151,27 @@ class Sampler:
                 while self._wants_more():
                     flight.ask(self._next())
             if engine.busy:
-                deltas = flight.step()
-                if self._look is not None:
-                    self._look[0].hear(deltas)
+                self._looking.hear(flight.step())
             with self._lock:
                 for answered in flight.take():
                     self._finish(answered)
-                self._end_look()
+                self._looking.end()
             if not engine.busy:
                 time.sleep(_IDLE)
 
     def _take_mail(self) -> None:
         """New weights, unless a look is under way, which is of one version; and the look that came with them."""
-        if self._look is not None:
+        if self._looking.under_way:
             return
         mail, self._mail = self._mail, None
         if mail is not None:
             self._asking.engine.update_weights(*mail)
-        if self._wanted is not None:
-            (problems, future), self._wanted = self._wanted, None
-            asking, decoding, seed = self._asking, decoding_of(self._asking.config), seed_of(self._asking.config)
-            own = InFlight(asking.engine, asking.tokenizer, decoding, asking.workers.verify, seed, "look ")
-            for one in problems:
-                own.ask(one)
-            self._look = (own, future)
-
-    def _end_look(self) -> None:
-        if self._look is None:
-            return
-        own, future = self._look
-        self._looked += own.take()
-        if not own.asked:
-            self._look, found, self._looked = None, self._looked, []
-            future.set_result(sorted(found, key=lambda answered: answered.asked.number))
-
-    def _give_up_look(self) -> None:
-        """Whoever waits for one is told that none comes."""
-        with self._lock:
-            waiting = [one[1] for one in (self._wanted, self._look) if one is not None]
-            self._wanted = self._look = None
-        for future in waiting:
-            future.set_exception(self.error or RuntimeError("the sampler has ended"))
+        self._looking.begin()
 
     def _wants_more(self) -> bool:
-        """None during a look. Else one group waits for slots. Where verifiers are slower than the engine, it waits for them: what piles up there
-        would be too old when it comes out."""
-        if self._look is not None:
+        """None during a look. Else one group waits for slots. Where verifiers are slower than the engine, it waits for
+        them: what piles up there would be too old when it comes out."""
+        if self._looking.under_way:
             return False
         decoding = self._asking.config.decoding
         at_once = -(-decoding.slots // decoding.group_size)

@@ -233,9 +233,7 @@ def draw(batch: Batch, state: State, logits_BV: jax.Array, routes_LB: jax.Array)
     state = state.replace(
         **{name: jnp.where(_like(running_B, value), value, getattr(state, name)) for name, value in new.items()}
     )
-    return state, Tape(
-        token_B, model_B, jnp.where(forced_B, 0, drawn.logprob_sampling_B), routes_LB, drawn.kept_KB
-    )
+    return state, Tape(token_B, model_B, jnp.where(forced_B, 0, drawn.logprob_sampling_B), routes_LB, drawn.kept_KB)
 
 
 def _after(batch: Batch, state: State, token_B: jax.Array) -> dict[str, jax.Array]:
