@@ -51,7 +51,7 @@ def make_pipelined_steps(
     sampler = Sampler(asking, memory.progress, buffer, notes.add, again(asking, stored), place)
     sampler.post(engine_weights(work, state.variables, config.pipeline.device), first)
     with asked_to_stop() as asked, sampler:
-        if first == 0 and work.held_out:
+        if work.held_out and not work.checkpoints.steps():
             _look(work, state, 0, sampler)
         for step in range(first + 1, config.steps + 1):
             notes.begin(step)
@@ -78,12 +78,14 @@ class _Notes:
         self._step = 0
 
     def begin(self, step: int) -> None:
-        """What is scored from now on belongs to this step. A checkpoint that does not know a group is of the step
-        before it, so that a run that goes on takes the group out of the log and has it there once."""
+        """What is scored from now on belongs to this step, which begins with the checkpoint of the one before: groups
+        that this does not know are taken out of the log by a run that goes on from it, and asked again."""
         self._step = step
 
     def add(self, scored: Scored, version: int) -> None:
         del version
+        if self._step > self._work.asking.config.steps:
+            return  # nobody learns from it, and no checkpoint knows of it
         for row in rows(self._step, scored):
             self._work.rollouts.write(**row)
         with self._lock:
