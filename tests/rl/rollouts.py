@@ -11,7 +11,7 @@ from zaya_jax.model import Execution, Zaya
 from zaya_jax.model.layout import unstack
 from zaya_jax.rl.rollout import Rollout, rollout
 from zaya_jax.sampling.engine import Engine
-from zaya_jax.sampling.request import Request
+from zaya_jax.sampling.request import Request, Sampling
 from zaya_jax.train.optimizer import OptimizerConfig
 from zaya_jax.train.trainer import Trainer
 
@@ -31,14 +31,14 @@ def variables(dtype: str = "float64"):
 
 
 @functools.cache
-def recorded(dtype: str = "float64") -> tuple[Rollout, ...]:
-    """Answers to prompts of several lengths, two each."""
+def recorded(dtype: str = "float64", min_p: float = 0.0, kept: int = 0) -> tuple[Rollout, ...]:
+    """Answers to prompts of several lengths, two each; drawn from at most `kept` ids, if that is not 0."""
     model = Zaya(CONFIG, Execution(dtype=dtype, layout="unstacked"))
     with jax.enable_x64(dtype == "float64"):
-        engine = Engine(model, unstack(CONFIG, variables(dtype)), slots=4, capacity=32, chunk=8)
+        engine = Engine(model, unstack(CONFIG, variables(dtype)), slots=4, capacity=32, chunk=8, kept=kept)
         prompts = [PROMPTS[i // 2] for i in range(len(ANSWERS))]
         requests = [
-            Request(str(i), prompt, seed=i, max_new_tokens=count)
+            Request(str(i), prompt, seed=i, max_new_tokens=count, sampling=Sampling(min_p=min_p))
             for i, (prompt, count) in enumerate(zip(prompts, ANSWERS, strict=True))
         ]
         completions = engine.run(requests)

@@ -1,5 +1,6 @@
 """The pipeline with a scripted engine and a verifier that sleeps: what overlaps, and how old what is learnt may be."""
 
+import dataclasses
 import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -136,6 +137,49 @@ def test_sampling_verifying_and_learning_overlap_and_nothing_is_too_old(asking):
     assert versions >= {0, 2, 4}, "weights arrive in flight"
     mixed = [one for scored, _ in noted for one in scored.answered.rollouts if len(set(one.versions.tolist())) > 1]
     assert mixed, "an answer may be drawn by two of them, and each token says by which"
+
+
+class PatientWorkers(SleepingWorkers):
+    """Verdicts that come only after the engine has gone on by so many steps."""
+
+    STEPS = 3
+
+    def __init__(self, engine):
+        super().__init__()
+        self.engine, self.waited, self.over = engine, [], threading.Event()
+
+    def verify(self, environment, problem, response):
+        return self.pool.submit(self._patiently, response)
+
+    def _patiently(self, response):
+        self.waited.append(self.wait())
+        right = response == tokenizer().decode([101, 102])
+        return Verdict(float(right), right, True)
+
+    def wait(self):
+        """Whether the engine has gone on; it has 10 seconds, a thousand times what it needs."""
+        begun, deadline = len(self.engine.worked), time.monotonic() + 10
+        while not self.over.is_set() and time.monotonic() < deadline:
+            if len(self.engine.worked) >= begun + self.STEPS:
+                return True
+            time.sleep(0.001)
+        return self.over.is_set()
+
+
+def test_verdicts_and_updates_may_wait_for_the_engine(asking):
+    """The proof without a clock that neither holds the engine up: if it waited for them, all would wait for ever."""
+    workers, updates, stale = PatientWorkers(asking.engine), 4, []
+    asking, buffer = dataclasses.replace(asking, workers=workers), Buffer(16, staleness=2)
+    with Sampler(asking, completion.start(asking.config.schedule), buffer, lambda *_: None) as sampler:
+        for version in range(updates):
+            groups = buffer.take(GROUPS, version, timeout=60)
+            stale += [version - oldest_version(one) for one in groups]
+            assert all(workers.waited), "the engine draws while answers are verified"
+            assert workers.wait(), "and while the learner learns"
+            sampler.post(None, version + 1)
+        workers.over.set()
+    assert len(workers.waited) >= 4 * GROUPS * updates
+    assert max(stale) <= 2
 
 
 def test_what_is_too_old_is_dropped_and_the_oldest_leaves_first(asking):

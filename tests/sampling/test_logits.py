@@ -8,11 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.sampling.models import log_softmax
-from zaya_jax.sampling.logits import Controls, controls, filter_logits, highest, noise, sample
+from zaya_jax.sampling.logits import Controls, controls, filter_logits, highest, noise, sample, sample_kept
 from zaya_jax.sampling.request import Request, Sampling
 
 B, V = 4, 23
 sample_jit = jax.jit(sample)
+kept_jit = jax.jit(sample_kept, static_argnums=3)
 filter_jit = jax.jit(filter_logits)
 
 
@@ -175,3 +176,20 @@ def test_parameters_are_no_constants_of_the_program():
 def test_the_highest_column_is_the_first_of_equals():
     rows = np.array([[0, 3, 3, 1], [-np.inf, -np.inf, -np.inf, -np.inf], [5, -1, 2, 5], [0, np.nan, 1, 2]], np.float32)
     assert np.asarray(highest(rows)).tolist() == [1, 0, 0, 3]
+
+
+@given(st.lists(tied, min_size=B, max_size=B), st.lists(samplings, min_size=B, max_size=B), st.sampled_from([1, 3, V]))
+def test_a_draw_from_kept_ids_is_one_from_the_most_probable_that_filters_leave(logits, settings, most):
+    logits, step = np.array(logits, np.float32), np.arange(B)
+    drawn = kept_jit(logits, rows(settings), step, most)
+    alike = sample_jit(logits, rows(settings), step)
+    for row, s in enumerate(settings):
+        x = np.asarray(logits[row], np.float64) / (s.temperature or 1)
+        left = np.flatnonzero(kept_oracle(logits[row], s))
+        best = left[np.argsort(-x[left], kind="stable")][: 1 if s.temperature == 0 else most]
+        np.testing.assert_array_equal(drawn.kept_KB[:, row], np.pad(best, (0, most - len(best)), constant_values=-1))
+        (place,) = np.flatnonzero(best == drawn.token_B[row])
+        np.testing.assert_allclose(drawn.logprob_sampling_B[row], log_softmax(x[best])[place], atol=1e-6)
+        np.testing.assert_allclose(drawn.logprob_model_B[row], log_softmax(logits[row])[best[place]], atol=2e-6)
+        if s.temperature == 0 or len(left) <= most:
+            assert drawn.token_B[row] == alike.token_B[row], "the same noise draws the same token"

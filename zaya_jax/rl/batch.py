@@ -26,6 +26,7 @@ class LearnerBatch(NamedTuple):
         advantages_BT: of that type too, the rollout's.
         versions_BT: int32, of the weights that drew the target; -1 where none was drawn.
         routes_LBT: int8, the experts that the engine took for each token; -1 for its own router to decide.
+        kept_BTK: int32, the ids that the target was drawn from, -1 behind them; None if nothing was filtered.
     """
 
     tokens_BT: np.ndarray
@@ -37,6 +38,7 @@ class LearnerBatch(NamedTuple):
     advantages_BT: np.ndarray
     versions_BT: np.ndarray
     routes_LBT: np.ndarray
+    kept_BTK: np.ndarray | None = None
 
     @property
     def rows(self) -> int:
@@ -72,6 +74,8 @@ def learner_batches(
 def _batch(bins, rollouts, advantages, rows: int, length: int, replay: bool) -> LearnerBatch:
     layers, dtype = rollouts[0].routes_LT.shape[0], rollouts[0].routes_LT.dtype
     batch = _blank(rows, length, layers, dtype, rollouts[0].mu.dtype)
+    if rollouts[0].kept is not None:
+        batch = batch._replace(kept_BTK=np.full((rows, length, rollouts[0].kept.most), -1, np.int32))
     for row, indices in enumerate(bins):
         start = 0
         for segment, index in enumerate(indices, 1):
@@ -109,3 +113,5 @@ def _write(batch: LearnerBatch, row: int, here: slice, segment: int, one: Rollou
     batch.mu_BT[row, answer] = one.mu
     batch.advantages_BT[row, answer] = advantage
     batch.versions_BT[row, answer] = one.versions
+    if batch.kept_BTK is not None:
+        batch.kept_BTK[row, answer] = one.kept.padded()

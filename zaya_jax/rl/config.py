@@ -149,9 +149,6 @@ class RlConfig:
         if self.pipeline is not None and self.pipeline.buffer < self.groups:
             expected = f"{self.groups} or more, the groups of an update"
             raise mistake("too small", where="pipeline.buffer", expected=expected, found=self.pipeline.buffer)
-        if self.pipeline is not None and self.held_out.every:
-            fix = "set held_out.every=0, and evaluate the checkpoints"
-            raise mistake("looks need the engine to themselves", where="held_out", found="a pipeline", fix=fix)
         if self.length < self.decoding.capacity - 1:
             fix = "raise length, or lower the budgets of decoding"
             expected = f"{self.decoding.capacity - 1} or more: prompt, reasoning and answer"

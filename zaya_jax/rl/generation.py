@@ -14,9 +14,10 @@ from zaya_jax.environments.environment import Problem, Verdict
 from zaya_jax.environments.failures import Failure
 from zaya_jax.errors import mistake
 from zaya_jax.rl.attempt_prompts import aggregation_tokens
+from zaya_jax.rl.checks import check_range
 from zaya_jax.rl.rollout import Rollout, rollout
 from zaya_jax.sampling.engine import Engine
-from zaya_jax.sampling.request import Completion, Request
+from zaya_jax.sampling.request import Completion, Delta, Request, Sampling
 from zaya_jax.text.aggregation import cut_prompts, load_wording
 from zaya_jax.text.tokenizer import Tokenizer
 
@@ -26,7 +27,8 @@ UNFINISHED = "unfinished"  # the reasoning was never closed: there is no answer 
 
 @dataclasses.dataclass(frozen=True)
 class Decoding:
-    """How answers are drawn. Temperature is 1 and nothing is filtered: the policy itself is what learns.
+    """How answers are drawn. Temperature is 1 and, unless `min_p` is on, nothing is filtered: the policy itself is
+    what learns.
 
     Attributes:
         group_size: G, answers to a problem.
@@ -35,6 +37,11 @@ class Decoding:
         slots: answers drawn together.
         chunk: tokens of a prompt read at a time.
         prompt_budget: the longest prompt, in tokens.
+        min_p: tokens less probable than this times the most probable one are not drawn; 0 draws from all. The report's
+            appendix E has 1e-5 against gibberish. The ids that were kept go to the learner, whose probabilities are
+            those among the same ids (`train.kept_loss`).
+        kept: with `min_p`, the most ids that a token is drawn from, its most probable ones. It bounds what the learner
+            is sent; ours, the report tells no such bound.
     """
 
     group_size: int = 16
@@ -43,9 +50,13 @@ class Decoding:
     slots: int = 32
     chunk: int = 256
     prompt_budget: int = 128
+    min_p: float = 0.0
+    kept: int = 64
 
     def __post_init__(self):
         least = {"group_size": 2, "thinking_budget": 0, "answer_budget": 1, "slots": 2, "chunk": 4, "prompt_budget": 1}
+        least |= {"kept": 2}
+        check_range(self, "min_p", 0, 1)
         for name, fewest in least.items():
             value = getattr(self, name)
             if value < fewest:
@@ -116,13 +127,19 @@ class Spent:
 class InFlight:
     """Groups under way: requests at the engine, answers at the verifiers.
 
+    Args:
+        name: begins the ids of its requests; two that share an engine have different ones, and each hears what the
+            other's steps have drawn (`hear`).
+
     Attributes:
         spent: so far.
     """
 
-    def __init__(self, engine: Engine, tokenizer: Tokenizer, decoding: Decoding, verify: Verify, seed: int):
+    def __init__(
+        self, engine: Engine, tokenizer: Tokenizer, decoding: Decoding, verify: Verify, seed: int, name: str = ""
+    ):
         self._engine, self._tokenizer, self._decoding, self._verify = engine, tokenizer, decoding, verify
-        self._seed = seed
+        self._seed, self._name = seed, name
         self._owners: dict[str, tuple[Asked, Request]] = {}
         self._done: dict[str, tuple[Completion, str, Future]] = {}
         self._groups: dict[int, Asked] = {}
@@ -136,17 +153,25 @@ class InFlight:
     def ask(self, one: Asked) -> None:
         """Puts a problem to the engine, G times."""
         for request in make_requests(one, self._decoding, self._tokenizer, self._seed):
+            request = dataclasses.replace(request, id=self._name + request.id)
             self._owners[request.id] = (one, request)
             self._engine.submit(request)
         self._groups[one.number] = one
 
-    def step(self) -> None:
-        """A step of the engine; finished answers go to the verifiers."""
+    def step(self) -> list[Delta]:
+        """A step of the engine; finished answers go to the verifiers. Returns what the engine gave."""
         start = time.monotonic()
         deltas = self._engine.step()
         self.spent.engine += time.monotonic() - start
-        self.spent.tokens += sum(len(delta.tokens) for delta in deltas)
+        self.hear(deltas)
+        return deltas
+
+    def hear(self, deltas: Sequence[Delta]) -> None:
+        """Takes what the engine gave; other people's requests are passed over."""
         for delta in deltas:
+            if delta.id not in self._owners:
+                continue
+            self.spent.tokens += len(delta.tokens)
             if delta.completion is not None:
                 one, request = self._owners.pop(delta.id)
                 response = response_of(request, delta.completion, self._tokenizer)
@@ -170,7 +195,7 @@ class InFlight:
         return taken
 
     def _names(self, one: Asked) -> list[str]:
-        return [f"{one.number}/{place}" for place in range(self._decoding.group_size)]
+        return [f"{self._name}{one.number}/{place}" for place in range(self._decoding.group_size)]
 
     def _judge(self, one: Asked, response: str | None) -> Future:
         """A verdict to come."""
@@ -217,6 +242,7 @@ def make_requests(asked: Asked, decoding: Decoding, tokenizer: Tokenizer, seed: 
             max_new_tokens=decoding.new_tokens,
             stop_ids=tuple(tokenizer.stop_ids),
             prefix=len(asked.prompt),
+            sampling=Sampling(min_p=decoding.min_p),
             **budgets,
         )
         for place, own in enumerate(seeds)

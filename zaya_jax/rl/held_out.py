@@ -13,7 +13,7 @@ from zaya_jax.environments.parts import part_of
 from zaya_jax.environments.workers import Workers
 from zaya_jax.errors import mistake
 from zaya_jax.rl.config import RlConfig
-from zaya_jax.rl.generation import Asked, answer, prompt_of
+from zaya_jax.rl.generation import Answered, Asked, Decoding, answer, prompt_of
 from zaya_jax.rl.reward_scores import ScoreGroup
 from zaya_jax.sampling.engine import Engine
 from zaya_jax.text.tokenizer import Tokenizer
@@ -90,9 +90,22 @@ def look(
     scorer: ScoreGroup | None = None,
 ) -> list[Look]:
     """Answers all of them with the engine's weights. The noise is the same at every look, so that looks compare."""
-    decoding = dataclasses.replace(config.decoding, group_size=max(config.held_out.answers, 2))
-    seed = config.seed + _NOISE * 2**32
-    answered, _ = answer(engine, tokenizer, asked, decoding, workers.verify, seed)
+    answered, _ = answer(engine, tokenizer, asked, decoding_of(config), workers.verify, seed_of(config))
+    return looks_of(config, answered, scorer)
+
+
+def decoding_of(config: RlConfig) -> Decoding:
+    """How answers of a look are drawn: as those of training, but for their number."""
+    return dataclasses.replace(config.decoding, group_size=max(config.held_out.answers, 2))
+
+
+def seed_of(config: RlConfig) -> int:
+    """Of a look's noise, which is none of training's."""
+    return config.seed + _NOISE * 2**32
+
+
+def looks_of(config: RlConfig, answered: list[Answered], scorer: ScoreGroup | None = None) -> list[Look]:
+    """What answers to `make_problems` came to, by environment and difficulty."""
     kept = config.held_out.answers
     groups: dict[tuple[str, int], list] = {}
     for one in answered:

@@ -6,7 +6,8 @@
     state, metrics = update(learner, state, sums, learning_rate)
 
 One program per batch and one per update, whatever the number of batches. The experts that the engine took are pinned
-(router replay; report, IV-C): the trainer's gates are its own full softmax's probabilities of those experts.
+(router replay; report, IV-C): the trainer's gates are its own full softmax's probabilities of those experts. So are
+the ids that a token was drawn from, where min-p kept some only (appendix E).
 """
 
 from __future__ import annotations
@@ -112,7 +113,7 @@ def accumulate(learner: Learner, state: TrainState, sums: Sums, batch: LearnerBa
     """
 
     def share(params: Any) -> tuple[jax.Array, tuple[jax.Array, LossMetrics]]:
-        nats_BT, outputs = target_nats(learner.trainer, params, state.balance, batch, batch.routes_LBT)
+        nats_BT, outputs = target_nats(learner.trainer, params, state.balance, batch, batch.routes_LBT, batch.kept_BTK)
         loss_BT, told = policy_loss(learner.loss, -nats_BT, batch.mu_BT, batch.advantages_BT, batch.mask_BT)
         total, _ = aggregate(learner.aggregation, loss_BT, batch.mask_BT, batch.segments_BT)
         return total / divisor.astype(total.dtype), (outputs.router_counts_LC, told)
@@ -135,7 +136,9 @@ def update(
 def log_probabilities(learner: Learner, state: TrainState, batch: LearnerBatch) -> tuple[jax.Array, jax.Array]:
     """The policy's log-probability of every target [B, T], and the experts it took [L, B, T]: to be held against the
     engine's. Routes of -1 in the batch are decided here."""
-    nats_BT, outputs = target_nats(learner.trainer, state.params, state.balance, batch, batch.routes_LBT)
+    nats_BT, outputs = target_nats(
+        learner.trainer, state.params, state.balance, batch, batch.routes_LBT, batch.kept_BTK
+    )
     return -nats_BT, outputs.routes_LBT
 
 

@@ -13,6 +13,7 @@ from zaya_jax.rl import warnings
 from zaya_jax.rl.canary import rare_token_shares
 from zaya_jax.rl.completion import ALL_ALIKE, ALL_RIGHT, ALL_WRONG, Progress
 from zaya_jax.rl.learner import UpdateMetrics
+from zaya_jax.rl.rollout import Rollout
 from zaya_jax.rl.scoring import Scored
 
 
@@ -35,6 +36,7 @@ def of_groups(found: Sequence[Scored], vocabulary: int) -> dict[str, Any]:
         "entropy": float(-drawn.mean()),
         "rare_tokens": {str(percent): share for percent, share in rare_token_shares(tokens, vocabulary).items()},
         **of_scores(found),
+        **_kept(answers),
     }
 
 
@@ -57,6 +59,14 @@ def of_scores(found: Sequence[Scored]) -> dict[str, Any]:
     biases = [dataclasses.asdict(one.scores.bias) for one in paid if one.scores.bias is not None]
     pairs = {"judge": {name: sum(one[name] for one in biases) for name in biases[0]}} if biases else {}
     return {"scores": told | pairs}
+
+
+def _kept(answers: Sequence[Rollout]) -> dict[str, float]:
+    """Under min-p: ids that a token was drawn from, and how often these were as many as may be."""
+    if answers[0].kept is None:
+        return {}
+    counts = np.concatenate([one.kept.counts[one.drawn] for one in answers])
+    return {"kept_ids": float(counts.mean()), "kept_full": float(np.mean(counts == answers[0].kept.most))}
 
 
 def of_environments(found: Sequence[Scored], progress: Progress) -> dict[str, dict[str, Any]]:

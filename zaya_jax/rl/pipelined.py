@@ -18,15 +18,15 @@ from typing import Any
 import jax
 import numpy as np
 
-from zaya_jax.environments.failures import Failures
 from zaya_jax.errors import mistake
 from zaya_jax.rl import metrics as measured
 from zaya_jax.rl.buffer import Buffer, oldest_version
+from zaya_jax.rl.held_out import looks_of
 from zaya_jax.rl.learner import learn
 from zaya_jax.rl.rollout_log import rows
 from zaya_jax.rl.sampler import Sampler, Snapshot, again
 from zaya_jax.rl.scoring import Scored
-from zaya_jax.rl.synchronous import Memory, Work, batches_of, engine_weights, parity_of, record, tell, warn
+from zaya_jax.rl.synchronous import Memory, Work, batches_of, engine_weights, note_looks, parity_of, record, tell, warn
 from zaya_jax.train.optimizer import learning_rate
 from zaya_jax.train.step import TrainState
 from zaya_jax.train.stopping import asked_to_stop
@@ -51,8 +51,10 @@ def make_pipelined_steps(
     sampler = Sampler(asking, memory.progress, buffer, notes.add, again(asking, stored), place)
     sampler.post(engine_weights(work, state.variables, config.pipeline.device), first)
     with asked_to_stop() as asked, sampler:
+        if work.held_out and not work.checkpoints.steps():
+            _look(work, state, 0, sampler)
         for step in range(first + 1, config.steps + 1):
-            notes.step = step
+            notes.begin(step)
             groups = _take(buffer, sampler, config.groups, step - 1, asked)
             if groups is None:
                 step -= 1
@@ -60,7 +62,7 @@ def make_pipelined_steps(
                 state, memory = _step(work, state, memory, step, groups, sampler, buffer, notes)
             stop = groups is None or asked.is_set() or step == config.steps
             if stop or (config.checkpoints.every > 0 and step % config.checkpoints.every == 0):
-                memory = _save(work, step, state, memory, sampler.snapshot(), asking.failures)
+                memory = _save(work, step, state, memory, sampler.snapshot(functools.partial(notes.begin, step + 1)))
             if stop:
                 break
     work.checkpoints.wait()
@@ -73,11 +75,18 @@ class _Notes:
     def __init__(self, work: Work):
         self._work, self._lock = work, threading.Lock()
         self._scored: collections.deque[Scored] = collections.deque()
-        self.step = 0
+        self._step = 0
+
+    def begin(self, step: int) -> None:
+        """What is scored from now on belongs to this step, which begins with the checkpoint of the one before: groups
+        that this does not know are taken out of the log by a run that goes on from it, and asked again."""
+        self._step = step
 
     def add(self, scored: Scored, version: int) -> None:
         del version
-        for row in rows(self.step, scored):
+        if self._step > self._work.asking.config.steps:
+            return  # nobody learns from it, and no checkpoint knows of it
+        for row in rows(self._step, scored):
             self._work.rollouts.write(**row)
         with self._lock:
             self._scored.append(scored)
@@ -117,6 +126,9 @@ def _step(
     found, progress = notes.take() or groups, sampler.snapshot().progress
     stale = np.array([step - 1 - oldest_version(one) for one in groups])
     seen = measured.of_groups(found, work.learner.trainer.model.vocab_size)
+    held_out = None
+    if config.held_out.every and step % config.held_out.every == 0:
+        held_out = _look(work, state, step, sampler)
     spent = sampler.spent
     work.metrics.write(
         kind="step", step=step, learning_rate=rate, **seen, **updated,
@@ -125,14 +137,22 @@ def _step(
         drawn_tokens=spent.tokens - before.tokens,
         seconds={"engine": spent.engine - before.engine, "whole": time.monotonic() - start},
     )  # fmt: skip
-    watch = warn(work, step, memory.watch, seen, None)
+    watch = warn(work, step, memory.watch, seen, held_out)
     tell(work, step, seen, progress)
     return state, Memory(progress, watch)
 
 
-def _save(work: Work, step: int, state: TrainState, memory: Memory, found: Snapshot, failures: Failures) -> Memory:
+def _look(work: Work, state: TrainState, step: int, sampler: Sampler) -> float:
+    """The engine has the step's weights then, whatever `sync_every` says."""
+    config = work.asking.config
+    weights = engine_weights(work, state.variables, config.pipeline.device)
+    found = sampler.look(work.held_out, weights, step)
+    return note_looks(work, step, looks_of(config, found, work.asking.scorer))
+
+
+def _save(work: Work, step: int, state: TrainState, memory: Memory, found: Snapshot) -> Memory:
     memory = dataclasses.replace(memory, progress=found.progress)
-    work.checkpoints.save(step, state, record(memory, failures) | {"again": found.to_json()})
+    work.checkpoints.save(step, state, record(memory, found.failures) | {"again": found.to_json()})
     return memory
 
 

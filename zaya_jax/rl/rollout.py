@@ -13,6 +13,27 @@ LIVE = -1  # a route that nobody recorded: the trainer's own router decides
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
+class Kept:
+    """The ids that each of N tokens was drawn from, one behind the other: most tokens have few.
+
+    Attributes:
+        ids: int32, of all tokens.
+        counts: int32 [N], how many are of each.
+        most: K, how many a token may have.
+    """
+
+    ids: np.ndarray
+    counts: np.ndarray
+    most: int
+
+    def padded(self) -> np.ndarray:
+        """int32 [N, K], -1 behind each token's."""
+        out = np.full((len(self.counts), self.most), -1, np.int32)
+        out[np.arange(self.most) < self.counts[:, None]] = self.ids
+        return out
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
 class Rollout:
     """P prompt tokens and N drawn ones.
 
@@ -23,6 +44,7 @@ class Rollout:
         drawn: bool [N]; False for a token that was forced, from which nothing is learnt.
         routes_LT: int8 [L, P + N - 1], the experts that the engine took for every token that was read.
         versions: int32 [N], of the weights that drew each token.
+        kept: the ids that each token was drawn from; None if from all of them.
     """
 
     prompt: np.ndarray
@@ -31,6 +53,7 @@ class Rollout:
     drawn: np.ndarray
     routes_LT: np.ndarray
     versions: np.ndarray
+    kept: Kept | None = None
 
     def __post_init__(self):
         N, read = len(self.tokens), len(self.prompt) + len(self.tokens) - 1
@@ -66,4 +89,11 @@ def rollout(prompt: np.ndarray, completion: Completion) -> Rollout:
         drawn=drawn,
         routes_LT=np.asarray(completion.routes_LT),
         versions=np.asarray(completion.versions_T, np.int32),
+        kept=None if completion.kept_KN is None else _kept(completion.kept_KN.T, drawn),
     )
+
+
+def _kept(kept_NK: np.ndarray, drawn: np.ndarray) -> Kept:
+    """A token that was forced was drawn from nothing."""
+    real_NK = (kept_NK >= 0) & drawn[:, None]
+    return Kept(kept_NK[real_NK], real_NK.sum(axis=1, dtype=np.int32), kept_NK.shape[1])

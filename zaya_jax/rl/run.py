@@ -114,7 +114,8 @@ def _engine(config: RlConfig, model: ModelConfig, state: TrainState) -> Engine:
     decoding = config.decoding
     zaya = Zaya(model, Execution(dtype=config.execution.dtype, layout=layout))
     variables = unstack(model, state.variables) if layout == "unstacked" else state.variables
-    return Engine(zaya, variables, slots=decoding.slots, capacity=decoding.capacity, chunk=decoding.chunk)
+    sizes = {"slots": decoding.slots, "capacity": decoding.capacity, "chunk": decoding.chunk}
+    return Engine(zaya, variables, **sizes, kept=decoding.kept if decoding.min_p else 0)
 
 
 def _found_starts(work: Work, search: Search, memory: Memory) -> Memory:

@@ -15,6 +15,7 @@ from zaya_jax.rl.buffer import Buffer
 from zaya_jax.rl.completion import Progress
 from zaya_jax.rl.gathering import Asking, draw
 from zaya_jax.rl.generation import Answered, Asked, InFlight, Spent, prompt_of
+from zaya_jax.rl.looking import Looking
 from zaya_jax.rl.scoring import Scored, score
 
 _IDLE = 0.002  # seconds between two looks at verifiers when there is nothing to draw
@@ -28,11 +29,13 @@ class Snapshot:
         progress: curricula and solve rates.
         asked: problems whose answers would be lost: those under way, and those in the buffer.
         seen: of each, whether curricula and solve rates have seen its group.
+        failures: of the environments, as `Failures.to_json` has them.
     """
 
     progress: Progress
     asked: tuple[Asked, ...]
     seen: tuple[bool, ...]
+    failures: dict[str, Any]
 
     def to_json(self) -> list[dict[str, Any]]:
         """The problems, for `again`."""
@@ -73,6 +76,7 @@ class Sampler:
         self._again = collections.deque(again)
         self._seen: set[int] = set()  # numbers under way whose group has been seen before
         self._mail: tuple[Variables, int] | None = None
+        self._looking = Looking(asking)
         self._lock, self._stop = threading.Lock(), threading.Event()
         config = asking.config
         self._flight = InFlight(asking.engine, asking.tokenizer, config.decoding, asking.workers.verify, config.seed)
@@ -97,14 +101,33 @@ class Sampler:
         with self._lock:
             self._mail = (variables, version)
 
-    def snapshot(self) -> Snapshot:
-        """What is to be asked again if all ends here."""
+    def look(self, problems: Sequence[Asked], variables: Variables, version: int) -> list[Answered]:
+        """Answers held-out problems with the given weights, and with no others; waits until all are judged.
+
+        Groups under way are drawn on beside them. Nothing else is asked meanwhile, as it would grow old.
+
+        Raises:
+            BaseException: what has ended the thread.
+        """
         with self._lock:
+            self._mail, future = (variables, version), self._looking.want(problems)
+        return future.result()
+
+    def snapshot(self, mark: Callable[[], None] = lambda: None) -> Snapshot:
+        """What is to be asked again if all ends here.
+
+        Args:
+            mark: is called at that moment, when no group is being scored: `note` is told of none before that is not in
+                the snapshot, and of none behind that is.
+        """
+        with self._lock:
+            mark()
             held = [one.answered.asked for one in self._buffer.groups()]
             under_way = self._flight.asked + [one for one, _ in self._again]
             seen = {one.number for one, seen in self._again if seen} | self._seen
             asked = (*held, *under_way)
-            return Snapshot(self._progress, asked, (True,) * len(held) + tuple(x.number in seen for x in under_way))
+            known = (True,) * len(held) + tuple(one.number in seen for one in under_way)
+            return Snapshot(self._progress, asked, known, self._asking.failures.to_json())
 
     def _run(self) -> None:
         try:
@@ -117,27 +140,39 @@ class Sampler:
             self.error = error
         finally:
             self._buffer.close()
+            with self._lock:
+                self._looking.give_up(self.error or RuntimeError("the sampler has ended"))
 
     def _sample(self) -> None:
         engine, flight = self._asking.engine, self._flight
         while not self._stop.is_set():
             with self._lock:
-                mail, self._mail = self._mail, None
-                if mail is not None:
-                    engine.update_weights(*mail)
+                self._take_mail()
                 while self._wants_more():
                     flight.ask(self._next())
             if engine.busy:
-                flight.step()
+                self._looking.hear(flight.step())
             with self._lock:
                 for answered in flight.take():
                     self._finish(answered)
+                self._looking.end()
             if not engine.busy:
                 time.sleep(_IDLE)
 
+    def _take_mail(self) -> None:
+        """New weights, unless a look is under way, which is of one version; and the look that came with them."""
+        if self._looking.under_way:
+            return
+        mail, self._mail = self._mail, None
+        if mail is not None:
+            self._asking.engine.update_weights(*mail)
+        self._looking.begin()
+
     def _wants_more(self) -> bool:
-        """One group waits for slots. Where verifiers are slower than the engine, it waits for them: what piles up there
-        would be too old when it comes out."""
+        """None during a look. Else one group waits for slots. Where verifiers are slower than the engine, it waits for
+        them: what piles up there would be too old when it comes out."""
+        if self._looking.under_way:
+            return False
         decoding = self._asking.config.decoding
         at_once = -(-decoding.slots // decoding.group_size)
         return self._asking.engine.waiting < decoding.group_size and len(self._flight.asked) < 2 * at_once + 2

@@ -17,7 +17,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from zaya_jax.checkpoint.train_state import Checkpoints
-from zaya_jax.environments.failures import Failures
 from zaya_jax.model.layout import Variables, unstack
 from zaya_jax.report.metrics import MetricsWriter
 from zaya_jax.rl import completion, warnings
@@ -27,7 +26,7 @@ from zaya_jax.rl.completion import Progress
 from zaya_jax.rl.config import RlConfig
 from zaya_jax.rl.gathering import Asking, gather, taught
 from zaya_jax.rl.generation import Asked
-from zaya_jax.rl.held_out import accuracy, look
+from zaya_jax.rl.held_out import Look, accuracy, look
 from zaya_jax.rl.learner import Learner, learn, log_probabilities
 from zaya_jax.rl.parity import Parity, compare
 from zaya_jax.rl.rollout_log import rows
@@ -71,12 +70,12 @@ class Work:
     say: TextIO = sys.stdout
 
 
-def record(memory: Memory, failures: Failures) -> dict[str, Any]:
-    """The part of a checkpoint that is no array."""
+def record(memory: Memory, failures: dict[str, Any]) -> dict[str, Any]:
+    """The part of a checkpoint that is no array; `failures` as `Failures.to_json` has them."""
     return {
         "progress": completion.to_json(memory.progress),
         "watch": warnings.to_json(memory.watch),
-        "failures": failures.to_json(),
+        "failures": failures,
     }
 
 
@@ -96,7 +95,7 @@ def make_steps(work: Work, state: TrainState, memory: Memory) -> tuple[TrainStat
             state, memory = _step(work, state, memory, step)
             stop = asked.is_set() or step == config.steps
             if stop or (config.checkpoints.every > 0 and step % config.checkpoints.every == 0):
-                work.checkpoints.save(step, state, record(memory, work.asking.failures))
+                work.checkpoints.save(step, state, record(memory, work.asking.failures.to_json()))
             if stop:
                 break
     work.checkpoints.wait()
@@ -191,6 +190,11 @@ def parity_of(learner: Learner, state: TrainState, batch: LearnerBatch) -> Parit
 def _look(work: Work, step: int) -> float:
     asking = work.asking
     looks = look(asking.config, asking.engine, asking.tokenizer, work.held_out, asking.workers, asking.scorer)
+    return note_looks(work, step, looks)
+
+
+def note_looks(work: Work, step: int, looks: list[Look]) -> float:
+    """Prints and records what a look came to; returns its accuracy."""
     for one in looks:
         work.metrics.write(kind="look", step=step, **dataclasses.asdict(one))
     mean = accuracy(looks)

@@ -31,14 +31,16 @@ class Answer:
         self._logprobs: tuple[list[float], list[float]] = ([], [])
         self._exact = np.dtype(np.float32)  # their type
         self._versions: list[int] = []
+        self._kept: list[np.ndarray] = []
 
     def take_prompt(self, routes: list[np.ndarray]) -> None:
         """Takes the prompt's routes, [L, t] each, one behind the other."""
         self._routes = routes
 
     def take(
-        self, token_N, logprob_model_N, logprob_sampling_N, routes_LN, *, step: int, finish: int, version: int = 0
-    ) -> Delta:
+        self, token_N, logprob_model_N, logprob_sampling_N, routes_LN, kept_KN=None, *, step: int, finish: int,
+        version: int = 0,
+    ) -> Delta:  # fmt: skip
         """Takes a row of a tape, which begins behind the tokens drawn before and ends at the `step`-th."""
         start = len(self.drawn)
         self._versions += [version] * (step - start)
@@ -51,6 +53,8 @@ class Answer:
         self._exact = logprob_model_N.dtype
         self._logprobs[0].extend(logprob_model_N[new].tolist())
         self._logprobs[1].extend(logprob_sampling_N[new].tolist())
+        if kept_KN is not None:
+            self._kept.append(kept_KN[:, new])
         cut = self._read(start, finish)
         if cut is not None:
             self.completion = self._complete(cut, "stop")
@@ -86,6 +90,7 @@ class Answer:
             think_forced=think_forced,
             known_tokens=self.known_tokens,
             text=self._text.text if self._text else None,
+            kept_KN=np.concatenate(self._kept, axis=1)[:, :end] if self._kept else None,
         )
 
     def _delta(self, start: int) -> Delta:

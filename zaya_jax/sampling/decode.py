@@ -20,7 +20,7 @@ from jax import lax
 from kernels_pallas.bits import as_integers, like
 from zaya_jax.model import Cache, Zaya, grow_cache, init_cache
 from zaya_jax.model.layout import Variables
-from zaya_jax.sampling.logits import Controls, controls, exact, logprob, sample
+from zaya_jax.sampling.logits import Controls, controls, exact, logprob, sample, sample_kept
 from zaya_jax.sampling.request import Request
 
 RUNNING, STOP, LENGTH, EMPTY = 0, 1, 2, 3  # a row's `finish_B`; an empty row has no request
@@ -42,6 +42,7 @@ class Batch:
         budget_B2: int32, the most tokens of reasoning and of the rest.
         force_B: bool, whether a spent budget of reasoning forces its end; else it ends the row.
         thinking_B: bool, whether the prompt ends inside a block of reasoning.
+        kept: K, how many ids a token is drawn from at most, which then are on the tape; 0 draws from all.
     """
 
     controls: Controls
@@ -51,6 +52,7 @@ class Batch:
     budget_B2: jax.Array
     force_B: jax.Array
     thinking_B: jax.Array
+    kept: int = flax.struct.field(pytree_node=False, default=0)
 
 
 @flax.struct.dataclass
@@ -82,12 +84,14 @@ class Tape:
         token_BN: int32, the token drawn.
         logprob_model_BN, logprob_sampling_BN: of the exact type, its log-probabilities (`logits.Sampled`).
         routes_LBN: int8, the routes of the token read in that step, which is the one drawn a step earlier.
+        kept_KBN: int32, the ids that each token was drawn from, -1 behind them; None unless `Batch.kept`.
     """
 
     token_BN: jax.Array
     logprob_model_BN: jax.Array
     logprob_sampling_BN: jax.Array
     routes_LBN: jax.Array
+    kept_KBN: jax.Array | None = None
 
 
 def bucket(size: int) -> int:
@@ -99,8 +103,8 @@ def bucket(size: int) -> int:
     return power * 3 // 4 if power > 128 and size <= power * 3 // 4 else power
 
 
-def make_batch(requests: Sequence[Request]) -> Batch:
-    """The rows of a list of requests, in order."""
+def make_batch(requests: Sequence[Request], kept: int = 0) -> Batch:
+    """The rows of a list of requests, in order. `kept`: of the batch."""
     widest = max(len(request.stop_ids) for request in requests)
     stop_ids_BS = np.full((len(requests), max(-(-widest // _STOP_IDS), 1) * _STOP_IDS), -1, np.int32)
     for row, request in zip(stop_ids_BS, requests, strict=True):
@@ -114,6 +118,7 @@ def make_batch(requests: Sequence[Request]) -> Batch:
         budget_B2=np.array([[_NO_LIMIT if b is None else b for b in pair] for pair in budgets], np.int32),
         force_B=np.array([request.force_end and request.answer_budget != 0 for request in requests], bool),
         thinking_B=np.array([request.in_thinking for request in requests], bool),
+        kept=kept,
     )
 
 
@@ -177,7 +182,7 @@ def decode(
     model: Zaya, variables: Variables, batch: Batch, state: State, steps: jax.Array, columns: int, fewest=1
 ) -> tuple[State, Tape]:
     """Takes up to `steps` steps (at most `columns`, the tape's width) while `fewest` rows are running."""
-    tape = _blank_tape(model, state.token_B.shape[0], columns)
+    tape = _blank_tape(model, state.token_B.shape[0], columns, batch.kept)
     cache = state.cache
     # XLA:CPU writes a cache of bfloat16 as integers, and would copy it whole to them and back at every step.
     pack, unpack = (as_integers, like) if model.execution.layout == "unstacked" else (lambda x: x, lambda x, _: x)
@@ -216,7 +221,10 @@ def draw(batch: Batch, state: State, logits_BV: jax.Array, routes_LB: jax.Array)
 
     A row that has spent its budget of reasoning may be given `</think>`, whose probability was 1 then.
     """
-    drawn = sample(logits_BV, batch.controls, state.step_B)
+    if batch.kept:
+        drawn = sample_kept(logits_BV, batch.controls, state.step_B, batch.kept)
+    else:
+        drawn = sample(logits_BV, batch.controls, state.step_B)
     forced_B = state.thinking_B & (state.spent_B2[:, 0] >= batch.budget_B2[:, 0]) & batch.force_B
     token_B = jnp.where(forced_B, batch.think_B2[:, 1], drawn.token_B)
     model_B = lax.cond(forced_B.any(), lambda: logprob(exact(logits_BV), token_B), lambda: drawn.logprob_model_B)
@@ -225,7 +233,7 @@ def draw(batch: Batch, state: State, logits_BV: jax.Array, routes_LB: jax.Array)
     state = state.replace(
         **{name: jnp.where(_like(running_B, value), value, getattr(state, name)) for name, value in new.items()}
     )
-    return state, Tape(token_B, model_B, jnp.where(forced_B, 0, drawn.logprob_sampling_B), routes_LB)
+    return state, Tape(token_B, model_B, jnp.where(forced_B, 0, drawn.logprob_sampling_B), routes_LB, drawn.kept_KB)
 
 
 def _after(batch: Batch, state: State, token_B: jax.Array) -> dict[str, jax.Array]:
@@ -257,7 +265,8 @@ def _like(mask_B: jax.Array, x: jax.Array) -> jax.Array:
 
 def parts(tape: Tape) -> list[jax.Array]:
     """What `answers.Answer.take` takes a row of."""
-    return [tape.token_BN, tape.logprob_model_BN, tape.logprob_sampling_BN, tape.routes_LBN]
+    found = [tape.token_BN, tape.logprob_model_BN, tape.logprob_sampling_BN, tape.routes_LBN]
+    return found if tape.kept_KBN is None else [*found, tape.kept_KBN]
 
 
 def fetch(tape: Tape) -> list[np.ndarray]:
@@ -270,12 +279,13 @@ def stop_rows(state: State, stopped_B: jax.Array) -> State:
     return state.replace(finish_B=jnp.where(stopped_B & (state.finish_B == RUNNING), STOP, state.finish_B))
 
 
-def _blank_tape(model: Zaya, rows: int, columns: int) -> Tape:
+def _blank_tape(model: Zaya, rows: int, columns: int, kept: int) -> Tape:
     config = model.config
     routes_dtype = jnp.int8 if config.num_experts < 127 else jnp.int16
     logprob_BN = jnp.zeros((rows, columns), model.execution.exact_dtype)
     routes_LBN = jnp.full((config.num_layers, rows, columns), -1, routes_dtype)
-    return Tape(jnp.zeros((rows, columns), jnp.int32), logprob_BN, logprob_BN, routes_LBN)
+    kept_KBN = jnp.full((kept, rows, columns), -1, jnp.int32) if kept else None
+    return Tape(jnp.zeros((rows, columns), jnp.int32), logprob_BN, logprob_BN, routes_LBN, kept_KBN)
 
 
 @functools.partial(jax.jit, static_argnames=("model", "capacity", "columns"))

@@ -93,6 +93,8 @@ class Engine:
         read_limit: tokens of prompts after which a step reads no more of them; None for all that wait. If no row is
             decoding, a step reads one piece at least.
         version: of the weights.
+        kept: K, the most ids that a token is drawn from, those being told (`Completion.kept_KN`); 0 draws from all that
+            a request's filters leave.
 
     Raises:
         UserError: a number is out of its range, or the slots do not divide evenly.
@@ -111,11 +113,14 @@ class Engine:
         known_bytes: int | None = None,
         read_limit: int | None = None,
         version: int = 0,
+        kept: int = 0,
     ):
         least = {"slots": FEWEST_SLOTS, "capacity": 1, "chunk": 4, "burst": 1, "known_bytes": 0, "read_limit": 0}
         given = (slots, capacity, chunk, burst, known_bytes, read_limit)
         for (name, fewest), value in zip(least.items(), given):
             _check_count(name, value, fewest)
+        _check_count("kept", kept, 0)
+        self._kept = min(kept, model.config.vocab_size)
         check_rows(model.execution.mesh, slots)
         self._model, self._variables, self._tokenizer = model, variables, tokenizer
         self.slots, self.capacity, self.version = slots, bucket(capacity), version
@@ -126,7 +131,7 @@ class Engine:
         self._rows: list[_Row | None] = [None] * self.slots
         self._ids: set[str] = set()
         self._submitted = 0
-        self._batch = decode.make_batch([NOBODY] * self.slots)
+        self._batch = decode.make_batch([NOBODY] * self.slots, self._kept)
         self._held: decode.State | None = device.empty(model, self.slots, self.capacity)
         self._known = Prefixes(device.nbytes(self._held.cache) // 2 if known_bytes is None else known_bytes)
         self._together = device.rows_read_together(model)
@@ -279,7 +284,7 @@ class Engine:
                 request = answer.request
                 pieces = cuts(len(request.tokens), request.prefix, self._chunk)
                 self._rows[slot] = _Row(answer, np.array(request.tokens, np.int32), collections.deque(pieces))
-                self._batch = _with_row(self._batch, slot, decode.make_batch([request]))
+                self._batch = _with_row(self._batch, slot, decode.make_batch([request], self._kept))
 
     def _leave(self, slot: int) -> None:
         self._ids.remove(self._rows[slot].answer.request.id)

@@ -56,11 +56,13 @@ class Sampled:
         token_B: int32.
         logprob_model_B: under the softmax of the logits as the model gave them; float32, or float64 for such logits.
         logprob_sampling_B: under the distribution drawn from; 0 for a greedy row.
+        kept_KB: int32, the ids that each row could have drawn, -1 behind them; None unless they were asked for.
     """
 
     token_B: jax.Array
     logprob_model_B: jax.Array
     logprob_sampling_B: jax.Array
+    kept_KB: jax.Array | None = None
 
 
 def controls(requests: Sequence[Request]) -> Controls:
@@ -99,6 +101,24 @@ def sample(logits_BV: jax.Array, c: Controls, step_B: jax.Array) -> Sampled:
 
     token_B, sampling_B = lax.cond(greedy_B.all(), lambda: (best_B, jnp.zeros(best_B.shape, logits_BV.dtype)), draw)
     return Sampled(token_B, logprob(logits_BV, token_B), sampling_B)
+
+
+def sample_kept(logits_BV: jax.Array, c: Controls, step_B: jax.Array, kept: int) -> Sampled:
+    """`sample`, of at most `kept` tokens, and which these were: the most probable that the filters leave, of equal ones
+    those with the lower ids. A greedy row keeps one.
+
+    Whoever learns from the token can then compute its probability under the same distribution, whatever the filters
+    would make of other weights.
+    """
+    logits_BV = exact(logits_BV)
+    greedy_B1 = (c.temperature_B == 0)[:, None]
+    value_BK, id_BK = lax.top_k(filter_logits(logits_BV, c), kept)
+    value_BK = jnp.where(greedy_B1 & (jnp.arange(kept) > 0), -jnp.inf, value_BK)
+    noise_BK = jnp.take_along_axis(noise(c.seed_B, step_B, logits_BV.shape[-1]), id_BK, axis=-1)
+    place_B = highest(value_BK + noise_BK)
+    token_B = jnp.take_along_axis(id_BK, place_B[:, None], axis=-1)[:, 0]
+    kept_BK = jnp.where(jnp.isneginf(value_BK), -1, id_BK)
+    return Sampled(token_B, logprob(logits_BV, token_B), logprob(value_BK, place_B), kept_BK.T)
 
 
 def exact(logits_BV: jax.Array) -> jax.Array:

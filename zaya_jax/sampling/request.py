@@ -139,6 +139,8 @@ class Completion:
         think_forced: whether that was forced by the budget rather than drawn.
         known_tokens: how many tokens of the prompt did not have to be read, as others had begun alike.
         text: the answer decoded, without its stop id or what begins with a stop string; None without a tokenizer.
+        kept_KN: int32 [K, N], the ids that each token was drawn from, -1 behind them; None unless the engine was asked
+            for them (`Engine`, kept). Of a forced token they say nothing.
     """
 
     id: str
@@ -152,6 +154,7 @@ class Completion:
     think_forced: bool = False
     known_tokens: int = 0
     text: str | None = None
+    kept_KN: np.ndarray | None = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -85,7 +85,7 @@ def chunked_nats(
     def one(now):
         return _nats(matmul_nt(execution, now[0], table_VD), now[1])[0]
 
-    return _joined(lax.map(one, _split(chunk, hidden_PD, targets_P)), targets_P)
+    return joined(lax.map(one, split(chunk, hidden_PD, targets_P)), targets_P)
 
 
 def _chunked_nats_forward(execution, chunk, hidden_PD, embedding_VD, targets_P):
@@ -133,8 +133,8 @@ def _gradients(execution: Execution, chunk: int, hidden_PD, embedding_VD, target
 
     nothing_VD = jnp.zeros(embedding_VD.shape, execution.exact_dtype)
     weights_P = weights_P.astype(execution.exact_dtype)
-    total_VD, (nats, slopes) = lax.scan(step, nothing_VD, _split(chunk, hidden_PD, targets_P, weights_P))
-    return _joined(nats, targets_P), _joined(slopes, targets_P), total_VD.astype(embedding_VD.dtype)
+    total_VD, (nats, slopes) = lax.scan(step, nothing_VD, split(chunk, hidden_PD, targets_P, weights_P))
+    return joined(nats, targets_P), joined(slopes, targets_P), total_VD.astype(embedding_VD.dtype)
 
 
 def _nats(logits_QV: jax.Array, targets_Q: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -150,7 +150,7 @@ def _weighted_sum(nats: jax.Array, mask: jax.Array) -> jax.Array:
     return jnp.sum(jnp.where(mask != 0, nats * mask, 0))
 
 
-def _split(chunk: int, *arrays: jax.Array) -> tuple[jax.Array, ...]:
+def split(chunk: int, *arrays: jax.Array) -> tuple[jax.Array, ...]:
     """Arrays [P, ...] as chunks [P / chunk, chunk, ...], with zeros at the end."""
     if chunk < 1:
         raise mistake("out of range", where="chunk of the loss", expected="a positive number of tokens", found=chunk)
@@ -161,5 +161,5 @@ def _split(chunk: int, *arrays: jax.Array) -> tuple[jax.Array, ...]:
     return tuple(a.reshape(-1, chunk, *a.shape[1:]) for a in padded)
 
 
-def _joined(chunks: jax.Array, like_P: jax.Array) -> jax.Array:
+def joined(chunks: jax.Array, like_P: jax.Array) -> jax.Array:
     return chunks.reshape(-1, *chunks.shape[2:])[: like_P.shape[0]]

@@ -12,6 +12,7 @@ from zaya_jax.data.batch import Batch
 from zaya_jax.model.layout import Variables, unstack
 from zaya_jax.model.zaya import Outputs, Zaya
 from zaya_jax.parallel import each_device
+from zaya_jax.train.kept_loss import kept_nats
 from zaya_jax.train.lora import loss_params
 from zaya_jax.train.loss import chunked_cross_entropy, chunked_nats, cross_entropy
 from zaya_jax.train.preference import DpoMetrics, preference_loss, real_pairs
@@ -90,7 +91,7 @@ def batch_loss(trainer: Trainer, params: Any, balance: Any, batch: Batch) -> tup
 
 
 def target_nats(
-    trainer: Trainer, params: Any, balance: Any, batch: Any, routes_LBT: jax.Array | None = None
+    trainer: Trainer, params: Any, balance: Any, batch: Any, routes_LBT: jax.Array | None = None, kept_BTK=None
 ) -> tuple[jax.Array, Outputs]:
     """Minus the log-probability of every target, [B, T], and all that the model returned.
 
@@ -98,15 +99,16 @@ def target_nats(
         params: as the model reads them, stacked.
         batch: has the fields of a `Batch`, but for the mask.
         routes_LBT: experts to be taken, -1 for the router to decide; None is -1 everywhere.
+        kept_BTK: the ids that each target was drawn from (`kept_loss`); None is all of them.
     """
     outputs = _apply(trainer, params, balance, batch, "none", routes_LBT)
 
     def local(rows: Any, table_VD: jax.Array) -> jax.Array:
-        hidden_PD, targets_P = (x.reshape(-1, *x.shape[2:]) for x in rows)
-        chunk = trainer.loss_chunk or targets_P.size
-        return chunked_nats(trainer.execution, chunk, hidden_PD, table_VD, targets_P).reshape(rows[1].shape)
+        flat = [x.reshape(-1, *x.shape[2:]) for x in rows]
+        chunk, nats = trainer.loss_chunk or rows[1].size, chunked_nats if kept_BTK is None else kept_nats
+        return nats(trainer.execution, chunk, flat[0], table_VD, *flat[1:]).reshape(rows[1].shape)
 
-    rows = (outputs.hidden_BTD, batch.targets_BT)
+    rows = (outputs.hidden_BTD, batch.targets_BT, *(() if kept_BTK is None else (kept_BTK,)))
     return each_device(trainer.execution.mesh, local, rows, params["embedding"], columns=True), outputs
 
 
