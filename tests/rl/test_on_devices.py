@@ -30,3 +30,13 @@ def alone(root, monkeypatch, call: str, *arguments: str, devices: int = 8) -> st
 )
 def test_a_mesh_learns_as_one_device(root, monkeypatch, mesh):
     alone(root, monkeypatch, f"compare({mesh})")
+
+
+@pytest.mark.slow
+def test_a_run_goes_on_with_another_number_of_devices(root, monkeypatch, tmp_path):
+    alone(root, monkeypatch, "go_on(sys.argv[1], {'data': 2, 'fsdp': 2})", str(tmp_path))
+
+
+@pytest.mark.slow
+def test_a_pipeline_samples_on_devices_of_its_own(root, monkeypatch, tmp_path):
+    alone(root, monkeypatch, "pipeline(sys.argv[1], 4)", str(tmp_path))

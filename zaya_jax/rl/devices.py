@@ -16,7 +16,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
 
 from zaya_jax.errors import mistake
 from zaya_jax.model import Execution, Zaya
@@ -61,15 +61,16 @@ def divide(config: RlConfig) -> Devices:
         raise mistake("on a mesh both need their own", where="pipeline.devices", expected="1 or more", found=0, fix=fix)
     shared = None if learner is None else make_mesh(list(learner.devices.flat), data=-1)
     engine = make_mesh(devices[-own:], data=-1) if own else shared
-    _check(config, learner, engine)
+    check_sizes(config, learner, batch_shards(engine))
     return Devices(learner, engine)
 
 
-def _check(config: RlConfig, learner: Mesh | None, engine: Mesh | None) -> None:
-    sizes = {"rows": (config.rows, learner), "decoding.slots": (config.decoding.slots, engine)}
-    for where, (size, mesh) in sizes.items():
-        if size % batch_shards(mesh):
-            expected = f"a multiple of {batch_shards(mesh)}, the devices that share them"
+def check_sizes(config: RlConfig, learner: Mesh | AbstractMesh | None, engine: int) -> None:
+    """Raises a UserError where the learner's rows or tokens, or the slots of so many devices do not divide evenly."""
+    sizes = {"rows": (config.rows, batch_shards(learner)), "decoding.slots": (config.decoding.slots, engine)}
+    for where, (size, shards) in sizes.items():
+        if size % shards:
+            expected = f"a multiple of {shards}, the devices that share them"
             fix = "give others, or a smaller mesh"
             raise mistake("do not divide evenly", where=where, expected=expected, found=size, fix=fix)
     check_columns(learner, config.length)
