@@ -6,7 +6,7 @@
 Killed or stopped at any moment, the same command goes on from the last checkpoint. In the workdir: config.json,
 metrics.jsonl (steps, looks at held-out problems, warnings), rollouts.jsonl (every answer), checkpoints/, and at the end
 model/ in the Hub's format.
-"""
+"""  # noqa: E501
 
 import pathlib
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from tests.evaluation.searching import write_roomy
 from tests.model.helpers import assert_close
-from tests.rl.rollouts import CONFIG, recorded, trainer, variables
+from tests.rl.rollouts import recorded, trainer, variables
 from zaya_jax.checkpoint import load_variables
 from zaya_jax.parallel import make_mesh
 from zaya_jax.report.metrics import read_metrics

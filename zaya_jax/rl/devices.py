@@ -16,13 +16,13 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from zaya_jax.errors import mistake
 from zaya_jax.model import Execution, Zaya
 from zaya_jax.model.config import ModelConfig
 from zaya_jax.model.layout import Variables, unstack
-from zaya_jax.parallel import batch_shards, check_columns, make_mesh
+from zaya_jax.parallel import batch_shards, column_shards, make_mesh
 from zaya_jax.rl.config import RlConfig
 
 _WHOLE = PartitionSpec()
@@ -61,19 +61,22 @@ def divide(config: RlConfig) -> Devices:
         raise mistake("on a mesh both need their own", where="pipeline.devices", expected="1 or more", found=0, fix=fix)
     shared = None if learner is None else make_mesh(list(learner.devices.flat), data=-1)
     engine = make_mesh(devices[-own:], data=-1) if own else shared
-    check_sizes(config, learner, batch_shards(engine))
+    check_sizes(config, batch_shards(learner), column_shards(learner), batch_shards(engine))
     return Devices(learner, engine)
 
 
-def check_sizes(config: RlConfig, learner: Mesh | AbstractMesh | None, engine: int) -> None:
-    """Raises a UserError where the learner's rows or tokens, or the slots of so many devices do not divide evenly."""
-    sizes = {"rows": (config.rows, batch_shards(learner)), "decoding.slots": (config.decoding.slots, engine)}
+def check_sizes(config: RlConfig, rows: int, columns: int, slots: int) -> None:
+    """Raises a UserError where so many devices cannot share the learner's rows, their tokens, or the slots evenly."""
+    sizes = {
+        "rows": (config.rows, rows),
+        "length": (config.length, columns),
+        "decoding.slots": (config.decoding.slots, slots),
+    }
     for where, (size, shards) in sizes.items():
         if size % shards:
             expected = f"a multiple of {shards}, the devices that share them"
-            fix = "give others, or a smaller mesh"
-            raise mistake("do not divide evenly", where=where, expected=expected, found=size, fix=fix)
-    check_columns(learner, config.length)
+            fix = "give another, or a smaller mesh"
+            raise mistake("does not divide evenly", where=where, expected=expected, found=size, fix=fix)
 
 
 def shape(mesh: Mesh | None) -> dict[str, int]:

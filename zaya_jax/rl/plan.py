@@ -58,19 +58,20 @@ def plan(config: RlConfig, model: ModelConfig, devices: int, chip: str) -> Plan:
     if own >= devices:
         expected = f"at most {devices - 1} of {devices}"
         raise mistake("leaves the learner no device", where="pipeline.devices", expected=expected, found=own)
-    setup = _setup(config, model, mesh_shape(dataclasses.asdict(config.mesh), devices - own), chip)
-    spread = own or setup.devices
-    check_sizes(config, setup.mesh, spread)
+    sizes = Sizes(*mesh_shape(dataclasses.asdict(config.mesh), devices - own))
+    spread = own or math.prod(sizes)
+    check_sizes(config, math.prod(sizes) // sizes.context, sizes.context, spread)
+    setup = _setup(config, model, sizes, chip)
     return Plan(setup, spread, _memories(config, setup, spread))
 
 
-def _setup(config: RlConfig, model: ModelConfig, sizes: tuple[int, ...], chip: str) -> Setup:
+def _setup(config: RlConfig, model: ModelConfig, sizes: Sizes, chip: str) -> Setup:
     execution = config.execution
     return Setup(
         model,
         _TOGETHER * config.rows,
         config.length,
-        Sizes(*sizes),
+        sizes,
         accumulate=_TOGETHER,
         optimizer=config.optimizer,
         dtype=execution.dtype,
