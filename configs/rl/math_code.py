@@ -4,9 +4,9 @@
     python -m experiments.rl --config=configs/rl/math_code.py:scale=8b,phase=2,initial=DIR,data=DIR --workdir=out/two
 
 Behind the colon: scale (nano, 8b), initial, steps, seed, devices, phase (1 or 2, each filtered with the policy that it
-begins with), data: the directory of 8b's files code.jsonl, code_auxiliary.jsonl, math.jsonl (docs/benchmarks.md). The shares
-are the report's without its prompts of Markovian RSA, which are not in it yet. For code, --config.limits.seconds has to
-allow all tests of a program.
+begins with), data: the directory of 8b's files code.jsonl, code_auxiliary.jsonl, math.jsonl (docs/benchmarks.md). The
+shares are the report's without its prompts of Markovian RSA, which are not in it yet. For code, --config.limits.seconds
+has to allow all tests of a program.
 """
 
 from configs.rl.stage import lengths, stage
