@@ -9,15 +9,19 @@ import signal
 
 import jax
 import numpy as np
+import pytest
 
 from tests.evaluation.searching import write_roomy
 from tests.model.helpers import assert_close
 from tests.rl.rollouts import recorded, trainer, variables
 from zaya_jax.checkpoint import load_variables
+from zaya_jax.errors import UserError
 from zaya_jax.parallel import make_mesh
 from zaya_jax.report.metrics import read_metrics
 from zaya_jax.rl.batch import learner_batches
-from zaya_jax.rl.config import RlConfig
+from zaya_jax.rl.config import PipelineConfig, RlConfig
+from zaya_jax.rl.devices import divide
+from zaya_jax.rl.generation import Decoding
 from zaya_jax.rl.learner import Learner, accumulate, divisor, learn, log_probabilities, nothing_yet
 from zaya_jax.rl.placing import place_batch
 from zaya_jax.rl.run import run
@@ -133,11 +137,25 @@ def _rollouts(workdir: pathlib.Path) -> list[dict]:
     return [json.loads(line) for line in (workdir / "rollouts.jsonl").read_text().splitlines()]
 
 
+def check_division(config: RlConfig) -> None:
+    """Asserts who has which of eight devices, and that two threads never share several."""
+    learner, engine = divide(config)
+    assert list(engine.devices.flat) == jax.devices()[8 - config.pipeline.devices :]
+    assert not set(learner.devices.flat) & set(engine.devices.flat)
+    learner, engine = divide(
+        dataclasses.replace(config, pipeline=None, rows=8, decoding=Decoding(4, 8, 6, slots=8, prompt_budget=48))
+    )
+    assert list(learner.devices.flat) == list(engine.devices.flat) == jax.devices()
+    with pytest.raises(UserError, match=r"pipeline.devices: on a mesh both need their own; expected 1 or more"):
+        divide(dataclasses.replace(config, pipeline=PipelineConfig(buffer=6)))
+
+
 def pipeline(directory: str, devices: int) -> None:
     """Asserts that a pipeline runs whose engine has the last devices to itself."""
     here = pathlib.Path(directory)
     own = {"sync_every": 1, "buffer": 6, "devices": devices}
     config = tiny_run(write_roomy(here / "model"), pipeline=own, mesh={"fsdp": 4}, steps=3)
+    check_division(config)
     assert run(config, here / "run", sink=io.StringIO())
     (start,) = [record for record in read_metrics(here / "run" / "metrics.jsonl") if record["kind"] == "start"]
     assert start["meshes"]["learner"]["fsdp"] == 4 and start["meshes"]["engine"]["data"] == devices
