@@ -10,11 +10,12 @@ from zaya_jax.rl.generation import Decoding
 from zaya_jax.rl.length_reward import LengthRewardConfig
 from zaya_jax.rl.scheduling import Schedule, Source
 from zaya_jax.rl.scoring import RewardConfig
-from zaya_jax.train.config import CheckpointPolicy, ExecutionConfig
+from zaya_jax.train.config import CheckpointPolicy, ExecutionConfig, MeshConfig
 from zaya_jax.train.optimizer import OptimizerConfig
 
 # A rate of its own for nano: Muon's updates of matrices of 128 columns are the size of AdamW's, and a run has minutes.
 RATES = {"nano": 5e-4, "8b": 5e-6}
+SLOTS = 8  # of a device, at 102,402 tokens of prompt and answer: what an MI300X has room for beside the learner
 SCALES = {
     "nano": {
         "decoding": Decoding(16, thinking_budget=112, answer_budget=20, slots=64, chunk=64, prompt_budget=96),
@@ -25,9 +26,7 @@ SCALES = {
         "checkpoints": CheckpointPolicy(every=5),
     },
     "8b": {
-        "decoding": Decoding(16, 65_536, 16_384, slots=256, chunk=4096, prompt_budget=20_480),
         "groups": 128,
-        "rows": 1,
         "length": 131_072,
         "execution": ExecutionConfig(dtype="bfloat16", remat="block"),
         "loss_chunk": 1024,
@@ -47,7 +46,7 @@ def stage(argument, name, sources, steps, length=None, attempts_share=None, chan
     """A stage.
 
     Args:
-        argument: what stands behind the colon: scale, initial, steps, seed, data, and `more`.
+        argument: what stands behind the colon: scale, initial, steps, seed, data, devices, and `more`.
         name: of the stage.
         sources: {scale: (data, **more) -> environments of the schedule}.
         steps: {scale: updates, or updates by phase}.
@@ -57,13 +56,14 @@ def stage(argument, name, sources, steps, length=None, attempts_share=None, chan
         changes: given arguments -> what else of `RlConfig` is the stage's own.
         more: further arguments, with their defaults.
     """
-    offered = {} if attempts_share is None else {"attempts": ""}
+    offered = {"devices": 8} | ({} if attempts_share is None else {"attempts": ""})
     given = parse(argument, scale="nano", initial="", steps=0, seed=0, data=f"data/{name}", **offered, **more)
     if given.scale not in SCALES:
         expected = ", ".join(SCALES)
         raise mistake("unknown scale", where="--config=...:scale", expected=expected, found=given.scale)
     rewards = RewardConfig(length=None if length is None else length[given.scale])
-    environments, size = sources[given.scale](given.data, **{key: given[key] for key in more}), SCALES[given.scale]
+    environments = sources[given.scale](given.data, **{key: given[key] for key in more})
+    size = SCALES[given.scale] | (_spread(given.devices) if given.scale == "8b" else {})
     if given.get("attempts"):
         environments, size = _with_attempts(environments, size, given, _by_phase(attempts_share, given))
     values = {
@@ -76,6 +76,13 @@ def stage(argument, name, sources, steps, length=None, attempts_share=None, chan
         "seed": given.seed,
     }
     return as_config(RlConfig(**values | size | ({} if changes is None else changes(given))))
+
+
+def _spread(devices):
+    """The 8B on so many devices of one machine: a context of 8 as in the report, and slots for 80,000 tokens each."""
+    context = min(devices, 8)
+    decoding = Decoding(16, 65_536, 16_384, slots=SLOTS * devices, chunk=4096, prompt_budget=20_480)
+    return {"mesh": MeshConfig(context=context), "rows": max(devices // context, 1), "decoding": decoding}
 
 
 def optimizer(scale, rate):

@@ -14,7 +14,7 @@ from zaya_jax.parallel import make_mesh
 from zaya_jax.sampling.engine import Engine
 from zaya_jax.sampling.request import Request
 
-SETTINGS = {"slots": 8, "capacity": 64, "chunk": 16, "burst": 8}
+SETTINGS = {"slots": 8, "capacity": 64, "chunk": 16, "burst": 8, "known_bytes": 2**20}
 
 
 def engine_on(sizes: dict) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Literal
 
+import jax
+
 from zaya_jax.environments.failures import FailureLimit
 from zaya_jax.environments.workers import WorkerLimits
 from zaya_jax.errors import mistake
@@ -18,7 +20,7 @@ from zaya_jax.rl.scheduling import Schedule
 from zaya_jax.rl.scoring import RewardConfig
 from zaya_jax.rl.start_difficulty import Search
 from zaya_jax.rl.warnings import Limits
-from zaya_jax.train.config import CheckpointPolicy, ExecutionConfig
+from zaya_jax.train.config import CheckpointPolicy, ExecutionConfig, MeshConfig
 from zaya_jax.train.optimizer import OptimizerConfig
 from zaya_jax.train.trainer import Trainer
 
@@ -54,16 +56,17 @@ class PipelineConfig:
         staleness: the most updates between the weights that drew a token and those that learn from it; 2 there.
         buffer: groups between engine and learner, at least as many as an update takes; the oldest leaves when it is
             full.
-        device: the engine's own, a number among this machine's devices; -1 shares the learner's.
+        devices: the engine's own, the last of this machine's; the learner's mesh has the others. 0 shares the learner's
+            one device.
     """
 
     sync_every: int = 2
     staleness: int = 2
     buffer: int = 32
-    device: int = -1
+    devices: int = 0
 
     def __post_init__(self):
-        for name, least in {"sync_every": 1, "staleness": 0, "buffer": 1, "device": -1}.items():
+        for name, least in {"sync_every": 1, "staleness": 0, "buffer": 1, "devices": 0}.items():
             if getattr(self, name) < least:
                 where = f"pipeline.{name}"
                 raise mistake("out of range", where=where, expected=f"{least} or more", found=getattr(self, name))
@@ -94,6 +97,7 @@ class RlConfig:
         pipeline: samples while it learns; None does one after the other.
         parity_every: steps between two comparisons of engine and learner on the first batch; 0: none.
         execution: how both compute the model.
+        mesh: the devices that the learner is spread over; the engine has the same, or its own (`rl.devices`).
         loss_chunk: tokens whose logits exist at once; 0 is all of them.
         workers: processes that verify.
         limits, failures: of these, and of how often an environment may fail.
@@ -124,6 +128,7 @@ class RlConfig:
     pipeline: PipelineConfig | None = None
     parity_every: int = 10
     execution: ExecutionConfig = dataclasses.field(default_factory=ExecutionConfig)
+    mesh: MeshConfig = dataclasses.field(default_factory=MeshConfig)
     loss_chunk: int = 0
     workers: int = 2
     limits: WorkerLimits = dataclasses.field(default_factory=WorkerLimits)
@@ -154,8 +159,8 @@ class RlConfig:
             expected = f"{self.decoding.capacity - 1} or more: prompt, reasoning and answer"
             raise mistake("too short for an answer", where="length", expected=expected, found=self.length, fix=fix)
 
-    def learner(self, model: ModelConfig) -> Learner:
-        """What updates are made of, on one device."""
-        execution = Execution(**dataclasses.asdict(self.execution))
+    def learner(self, model: ModelConfig, mesh: jax.sharding.Mesh | None = None) -> Learner:
+        """What updates are made of, on a mesh or one device."""
+        execution = Execution(**dataclasses.asdict(self.execution), mesh=mesh)
         trainer = Trainer(model, execution, self.optimizer, self.balance_rate, loss_chunk=self.loss_chunk)
         return Learner(trainer, self.dppo if self.loss == "dppo" else self.clip, self.aggregation)

@@ -26,6 +26,7 @@ from zaya_jax.errors import mistake
 from zaya_jax.rl.aggregation import AggregationConfig, aggregate, count
 from zaya_jax.rl.batch import LearnerBatch
 from zaya_jax.rl.losses import ClipConfig, DppoConfig, LossMetrics, policy_loss
+from zaya_jax.rl.placing import place_batch, place_state, place_sums
 from zaya_jax.train.objective import target_nats
 from zaya_jax.train.step import TrainState, apply_gradients
 from zaya_jax.train.trainer import Trainer
@@ -100,7 +101,8 @@ def nothing_yet(learner: Learner, state: TrainState) -> Sums:
     exact, config = learner.trainer.execution.exact_dtype, learner.trainer.model
     zero = jnp.zeros((), exact)
     counts_LC = jnp.zeros((config.num_layers, config.num_router_classes), jnp.int32)
-    return Sums(jax.tree.map(jnp.zeros_like, state.params), zero, counts_LC, LossMetrics(*[zero] * 5))
+    sums = Sums(jax.tree.map(jnp.zeros_like, state.params), zero, counts_LC, LossMetrics(*[zero] * 5))
+    return place_sums(learner.trainer, sums)
 
 
 @functools.partial(jax.jit, static_argnums=0, donate_argnums=2)
@@ -119,7 +121,8 @@ def accumulate(learner: Learner, state: TrainState, sums: Sums, batch: LearnerBa
         return total / divisor.astype(total.dtype), (outputs.router_counts_LC, told)
 
     (loss, (counts_LC, told)), gradients = jax.value_and_grad(share, has_aux=True)(state.params)
-    return jax.tree.map(lambda a, b: a + b.astype(a.dtype), sums, Sums(gradients, loss, counts_LC, told))
+    more = jax.tree.map(lambda a, b: a + b.astype(a.dtype), sums, Sums(gradients, loss, counts_LC, told))
+    return place_sums(learner.trainer, more)
 
 
 @functools.partial(jax.jit, static_argnums=0, donate_argnums=1)
@@ -129,6 +132,7 @@ def update(
     """One step of the optimizer by what batches added up to; `state` is used up."""
     counts_LC = sums.router_counts_LC
     state, norm, applied = apply_gradients(learner.trainer, state, sums.gradients, sums.loss, counts_LC, learning_rate)
+    state = place_state(learner.trainer, state)
     return state, UpdateMetrics(sums.loss, norm, applied, sums.told, counts_LC)
 
 
@@ -148,5 +152,5 @@ def learn(
     """One update by all batches; `state` is used up."""
     sums, by = nothing_yet(learner, state), divisor(learner, batches)
     for batch in batches:
-        sums = accumulate(learner, state, sums, batch, by)
+        sums = accumulate(learner, state, sums, place_batch(learner.trainer.execution.mesh, batch), by)
     return update(learner, state, sums, np.float32(learning_rate))

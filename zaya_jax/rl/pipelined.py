@@ -18,7 +18,6 @@ from typing import Any
 import jax
 import numpy as np
 
-from zaya_jax.errors import mistake
 from zaya_jax.rl import metrics as measured
 from zaya_jax.rl.buffer import Buffer, oldest_version
 from zaya_jax.rl.held_out import looks_of
@@ -47,9 +46,9 @@ def make_pipelined_steps(
     """
     asking, config, first = work.asking, work.asking.config, int(state.step)
     buffer, notes = Buffer(config.pipeline.buffer, config.pipeline.staleness), _Notes(work)
-    place = _place(config.pipeline.device)
+    place = _place(asking.engine.model.execution.mesh)
     sampler = Sampler(asking, memory.progress, buffer, notes.add, again(asking, stored), place)
-    sampler.post(engine_weights(work, state.variables, config.pipeline.device), first)
+    sampler.post(engine_weights(work, state.variables), first)
     with asked_to_stop() as asked, sampler:
         if work.held_out and not work.checkpoints.steps():
             _look(work, state, 0, sampler)
@@ -121,7 +120,7 @@ def _step(
     rate = learning_rate(config.optimizer, (step - 1) / config.steps, config.steps)
     state, told = learn(work.learner, state, batches, rate)
     if step % config.pipeline.sync_every == 0:
-        sampler.post(engine_weights(work, state.variables, config.pipeline.device), step)
+        sampler.post(engine_weights(work, state.variables), step)
     updated = measured.of_update(told)  # waits for the device
     found, progress = notes.take() or groups, sampler.snapshot().progress
     stale = np.array([step - 1 - oldest_version(one) for one in groups])
@@ -145,7 +144,7 @@ def _step(
 def _look(work: Work, state: TrainState, step: int, sampler: Sampler) -> float:
     """The engine has the step's weights then, whatever `sync_every` says."""
     config = work.asking.config
-    weights = engine_weights(work, state.variables, config.pipeline.device)
+    weights = engine_weights(work, state.variables)
     found = sampler.look(work.held_out, weights, step)
     return note_looks(work, step, looks_of(config, found, work.asking.scorer))
 
@@ -156,11 +155,6 @@ def _save(work: Work, step: int, state: TrainState, memory: Memory, found: Snaps
     return memory
 
 
-def _place(device: int) -> Any:
-    if device < 0:
-        return contextlib.nullcontext
-    devices = jax.devices()
-    if device >= len(devices):
-        expected = f"0 to {len(devices) - 1}"
-        raise mistake("no such device", where="pipeline.device", expected=expected, found=device)
-    return functools.partial(jax.default_device, devices[device])
+def _place(mesh: jax.sharding.Mesh | None) -> Any:
+    """Where the sampler's small arrays are made: not where the learner learns."""
+    return contextlib.nullcontext if mesh is None else functools.partial(jax.default_device, mesh.devices.flat[0])

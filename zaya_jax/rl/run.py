@@ -17,12 +17,12 @@ from zaya_jax.checkpoint import load_variables, open_checkpoint, resolve
 from zaya_jax.checkpoint.train_state import Checkpoints
 from zaya_jax.environments.failures import Failures
 from zaya_jax.environments.workers import Workers
-from zaya_jax.model import Execution, Zaya
 from zaya_jax.model.config import ModelConfig
-from zaya_jax.model.layout import unstack
+from zaya_jax.model.sharding import slot_sharding
 from zaya_jax.report.metrics import MetricsWriter
 from zaya_jax.rl import completion
 from zaya_jax.rl.config import RlConfig
+from zaya_jax.rl.devices import Devices, divide, engine_model, shape, weights_for
 from zaya_jax.rl.gathering import Asking
 from zaya_jax.rl.held_out import make_problems
 from zaya_jax.rl.learner import Learner
@@ -37,11 +37,14 @@ from zaya_jax.train import workdir as place
 from zaya_jax.train.beginning import base_digest
 from zaya_jax.train.exporting import open_tokenizer, save_model
 from zaya_jax.train.settings import conflicts, to_json
-from zaya_jax.train.sharding import abstract_state
-from zaya_jax.train.step import TrainState, start_from
+from zaya_jax.train.sharding import abstract_state, programs
+from zaya_jax.train.step import TrainState
 
 # What may change when a run goes on.
-_FREE = ("checkpoints", "workers", "held_out", "warnings", "failures", "export_dtype", "parity_every", "loss_chunk")
+_FREE = (
+    *("checkpoints", "workers", "held_out", "warnings", "failures", "export_dtype", "parity_every", "loss_chunk"),
+    *("mesh", "rows", "decoding.slots", "pipeline.devices"),  # but for rounding, on other devices
+)
 
 
 def run(config: RlConfig, workdir: pathlib.Path, sink: TextIO | None = None) -> bool:
@@ -56,7 +59,8 @@ def run(config: RlConfig, workdir: pathlib.Path, sink: TextIO | None = None) -> 
     say = sink or sys.stdout
     checkpoint = open_checkpoint(resolve(config.initial))
     tokenizer, files = open_tokenizer(config.initial)
-    learner = config.learner(checkpoint.config)
+    devices = divide(config)
+    learner = config.learner(checkpoint.config, devices.learner)
     place.claim(workdir, config, functools.partial(conflicts, free=_FREE))
     policy = config.checkpoints
     keep = {"keep_last": policy.keep_last, "keep_every": policy.keep_every or None}
@@ -68,9 +72,10 @@ def run(config: RlConfig, workdir: pathlib.Path, sink: TextIO | None = None) -> 
     ):
         fresh = not checkpoints.steps()
         state, memory, failures, again = _begin(config, learner, checkpoints, checkpoint, say)
-        asking = Asking(config, _engine(config, checkpoint.config, state), tokenizer, workers, failures, scorer)
+        engine = _engine(config, checkpoint.config, devices, state)
+        asking = Asking(config, engine, tokenizer, workers, failures, scorer)
         held_out = make_problems(config, workers, tokenizer) if config.held_out.every else []
-        with _writers(config, workdir, None if fresh else int(state.step)) as (metrics, rollouts):
+        with _writers(config, devices, workdir, None if fresh else int(state.step)) as (metrics, rollouts):
             work = Work(asking, learner, held_out, checkpoints, metrics, rollouts, say)
             if fresh and config.start is not None:
                 memory = _found_starts(work, config.start, memory)
@@ -90,11 +95,13 @@ def run(config: RlConfig, workdir: pathlib.Path, sink: TextIO | None = None) -> 
 def _begin(
     config: RlConfig, learner: Learner, checkpoints: Checkpoints, checkpoint: Any, say: TextIO
 ) -> tuple[TrainState, Memory, Failures, list[dict[str, Any]]]:
+    mesh = learner.trainer.execution.mesh
     if not checkpoints.steps():
-        variables = load_variables(checkpoint, "stacked", learner.trainer.execution.exact_dtype.name)
-        state = start_from(learner.trainer, variables, jax.random.key(config.seed))
+        exact, places = learner.trainer.execution.exact_dtype.name, None if mesh is None else slot_sharding(mesh)
+        variables = load_variables(checkpoint, "stacked", exact, shardings=places)
+        state = programs(learner.trainer, mesh).start(variables, config.seed)
         return state, Memory(completion.start(config.schedule)), Failures(config.failures), []
-    restored = checkpoints.restore(abstract_state(learner.trainer, None))
+    restored = checkpoints.restore(abstract_state(learner.trainer, mesh))
     print(f"goes on after step {restored.step:,}", file=say, flush=True)
     stored = restored.record
     memory, failures = remembered(config.schedule, stored), Failures(config.failures, stored["failures"])
@@ -108,12 +115,9 @@ def _models(config: RlConfig) -> dict[str, str]:
     return found | {name: one.path for name, one in scores.items() if one is not None}
 
 
-def _engine(config: RlConfig, model: ModelConfig, state: TrainState) -> Engine:
-    """On a CPU the engine takes layers and experts apart, which decodes much faster; elsewhere it stacks them."""
-    layout = "unstacked" if jax.default_backend() == "cpu" else "stacked"
-    decoding = config.decoding
-    zaya = Zaya(model, Execution(dtype=config.execution.dtype, layout=layout))
-    variables = unstack(model, state.variables) if layout == "unstacked" else state.variables
+def _engine(config: RlConfig, model: ModelConfig, devices: Devices, state: TrainState) -> Engine:
+    zaya, decoding = engine_model(config, model, devices.engine), config.decoding
+    variables = weights_for(zaya, devices.learner, state.variables)
     sizes = {"slots": decoding.slots, "capacity": decoding.capacity, "chunk": decoding.chunk}
     return Engine(zaya, variables, **sizes, kept=decoding.kept if decoding.min_p else 0)
 
@@ -130,13 +134,15 @@ def _found_starts(work: Work, search: Search, memory: Memory) -> Memory:
 
 @contextlib.contextmanager
 def _writers(
-    config: RlConfig, workdir: pathlib.Path, step: int | None
+    config: RlConfig, devices: Devices, workdir: pathlib.Path, step: int | None
 ) -> Iterator[tuple[MetricsWriter, MetricsWriter]]:
     """Goes on behind a step; None begins anew, whatever a run without a checkpoint has left."""
     with (
         MetricsWriter(workdir / place.METRICS, resume_step=step) as metrics,
         MetricsWriter(workdir / ROLLOUTS, resume_step=step) as rollouts,
     ):
-        kind = jax.devices()[0].device_kind
-        metrics.write(kind="start", time=time.time(), config=to_json(config), resumed_from=step, device_kind=kind)
+        kind, meshes = jax.devices()[0].device_kind, {name: shape(mesh) for name, mesh in devices._asdict().items()}
+        metrics.write(
+            kind="start", time=time.time(), config=to_json(config), resumed_from=step, device_kind=kind, meshes=meshes
+        )
         yield metrics, rollouts

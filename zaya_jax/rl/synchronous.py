@@ -7,28 +7,27 @@ checkpoint makes the same answers, rewards and weights as one that was never sto
 from __future__ import annotations
 
 import dataclasses
-import functools
 import sys
 import time
 from typing import Any, TextIO
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from zaya_jax.checkpoint.train_state import Checkpoints
-from zaya_jax.model.layout import Variables, unstack
+from zaya_jax.model.layout import Variables
 from zaya_jax.report.metrics import MetricsWriter
 from zaya_jax.rl import completion, warnings
 from zaya_jax.rl import metrics as measured
 from zaya_jax.rl.batch import LearnerBatch, learner_batches
 from zaya_jax.rl.completion import Progress
 from zaya_jax.rl.config import RlConfig
+from zaya_jax.rl.devices import weights_for
 from zaya_jax.rl.gathering import Asking, gather, taught
 from zaya_jax.rl.generation import Asked
 from zaya_jax.rl.held_out import Look, accuracy, look
 from zaya_jax.rl.learner import Learner, learn, log_probabilities
 from zaya_jax.rl.parity import Parity, compare
+from zaya_jax.rl.placing import place_batch
 from zaya_jax.rl.rollout_log import rows
 from zaya_jax.rl.scoring import Scored
 from zaya_jax.train.optimizer import learning_rate
@@ -149,25 +148,9 @@ def _synchronize(work: Work, variables: Variables, version: int) -> None:
     work.asking.engine.update_weights(engine_weights(work, variables), version)
 
 
-def engine_weights(work: Work, variables: Variables, device: int = -1) -> Variables:
-    """The learner's weights as the engine takes them, parameters and router biases together.
-
-    Args:
-        device: the engine's own; -1 is the learner's.
-    """
-    model = work.asking.engine.model
-    take = functools.partial(_unstacked, model.config) if model.execution.layout == "unstacked" else _copied
-    taken = take(variables)
-    return taken if device < 0 else jax.device_put(taken, jax.devices()[device])
-
-
-_unstacked = jax.jit(unstack, static_argnums=0)
-
-
-@jax.jit
-def _copied(variables: Variables) -> Variables:
-    """The learner's next step uses its own up."""
-    return jax.tree.map(jnp.copy, variables)
+def engine_weights(work: Work, variables: Variables) -> Variables:
+    """The learner's weights as the engine takes them, on its devices."""
+    return weights_for(work.asking.engine.model, work.learner.trainer.execution.mesh, variables)
 
 
 def batches_of(config: RlConfig, found: list[Scored]) -> list[LearnerBatch]:
@@ -181,9 +164,10 @@ def batches_of(config: RlConfig, found: list[Scored]) -> list[LearnerBatch]:
 
 def parity_of(learner: Learner, state: TrainState, batch: LearnerBatch) -> Parity:
     """Engine against learner at equal versions; the routes that the learner would have taken are counted apart."""
-    logp_BT, _ = log_probabilities(learner, state, batch)
+    mesh = learner.trainer.execution.mesh
+    logp_BT, _ = log_probabilities(learner, state, place_batch(mesh, batch))
     live = batch._replace(routes_LBT=np.full_like(batch.routes_LBT, -1))
-    _, routes_LBT = log_probabilities(learner, state, live)
+    _, routes_LBT = log_probabilities(learner, state, place_batch(mesh, live))
     return compare(batch.mu_BT, logp_BT, batch.mask_BT, batch.routes_LBT, routes_LBT)
 
 

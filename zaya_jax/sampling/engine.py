@@ -88,8 +88,8 @@ class Engine:
         tokenizer: decodes the answers; needed for stop strings, costs time.
         chunk: tokens of a prompt read at a time.
         burst: decoding steps between two looks at the answers, at most.
-        known_bytes: how much is remembered of prompts, for others that begin alike; by default half as much as the
-            slots' cache takes.
+        known_bytes: how much is remembered of prompts, for others that begin alike, on each device; by default half as
+            much as the slots' cache takes there.
         read_limit: tokens of prompts after which a step reads no more of them; None for all that wait. If no row is
             decoding, a step reads one piece at least.
         version: of the weights.
@@ -133,8 +133,10 @@ class Engine:
         self._submitted = 0
         self._batch = decode.make_batch([NOBODY] * self.slots, self._kept)
         self._held: decode.State | None = device.empty(model, self.slots, self.capacity)
-        self._known = Prefixes(device.nbytes(self._held.cache) // 2 if known_bytes is None else known_bytes)
         self._together = device.rows_read_together(model)
+        # On a mesh every device has its part of the slots, but all of what is known.
+        half = device.nbytes(self._held.cache) // self._together // 2
+        self._known = Prefixes(half if known_bytes is None else known_bytes)
         self._stopped_B = np.zeros(self.slots, bool)
 
     @property

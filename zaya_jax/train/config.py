@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import jax
@@ -42,9 +43,9 @@ class MeshConfig:
     expert: int = 1
     context: int = 1
 
-    def make(self) -> jax.sharding.Mesh | None:
-        """The mesh; None for one device. Raises a UserError where the sizes do not fit the devices."""
-        mesh = make_mesh(**dataclasses.asdict(self))
+    def make(self, devices: Sequence[jax.Device] | None = None) -> jax.sharding.Mesh | None:
+        """The mesh; None for one device. Raises a UserError where the sizes do not fit the devices, by default all."""
+        mesh = make_mesh(devices, **dataclasses.asdict(self))
         return mesh if mesh.size > 1 else None
 
 
