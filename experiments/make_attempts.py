@@ -1,7 +1,7 @@
 """Draws attempts at problems with a frozen checkpoint, for the prompts of aggregation of a stage of reinforcement learning.
 
     python -m experiments.make_attempts --checkpoint=out/sft/model --environments=addition,sorting --difficulties=0-3 \\
-        --problems=200 --attempts=8 --thinking_budget=112 --answer_budget=20 --tail=48 --output=out/attempts.jsonl
+        --problems=200 --attempts=8 --thinking_budget=112 --answer_budget=28 --tail=48 --output=out/attempts.jsonl
 
 Of problems that may be learnt from alone. The file's schema is in zaya_jax/environments/attempts.py; a stage takes it with
 attempts=out/attempts.jsonl behind the colon of its configuration (docs/reinforcement_learning.md).

@@ -4,7 +4,7 @@
         --beta=16384 --tau=4096 --output=out/rsa --html
 
     python -m experiments.markovian_rsa --checkpoint=DIR --environments=addition --difficulties=2 --count=50 \\
-        --wording=compact --beta=112 --tau=48 --answer_budget=20 --output=out/rsa_addition
+        --wording=compact --beta=112 --tau=48 --answer_budget=28 --output=out/rsa_addition
 
 Round 0 draws n candidates; each of t rounds more draws n, prompted with the last tau reasoning tokens of c of the round
 before. Problems are a benchmark file (docs/benchmarks.md), or held-out ones of task families. Candidates are written to

@@ -84,5 +84,5 @@ def _changes(given):
     changes = {"rewards": rewards, "optimizer": optimizer(scale, RATES[scale])}
     if scale == "nano":
         held_out = HeldOutConfig(every=10, difficulties=(0,), problems=32, answers=4)
-        changes |= {"decoding": DECODING, "held_out": held_out}
+        changes |= {"decoding": DECODING, "length": 512, "held_out": held_out}
     return changes

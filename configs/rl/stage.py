@@ -18,7 +18,7 @@ RATES = {"nano": 5e-4, "8b": 5e-6}
 SLOTS = 8  # of a device, at 102,402 tokens of prompt and answer: what an MI300X has room for beside the learner
 SCALES = {
     "nano": {
-        "decoding": Decoding(16, thinking_budget=112, answer_budget=20, slots=64, chunk=64, prompt_budget=96),
+        "decoding": Decoding(16, thinking_budget=112, answer_budget=28, slots=64, chunk=64, prompt_budget=96),
         "groups": 8,
         "rows": 16,
         "length": 256,
@@ -116,4 +116,4 @@ def _with_attempts(environments, size, given, share):
 def lengths(first, last, ramp):
     """The length reward of a stage by scale: its weight goes from `first` to `last` in `ramp` steps (eqs 8-10)."""
     full = LengthRewardConfig(first_weight=first, last_weight=last, ramp_steps=ramp)
-    return {"nano": dataclasses.replace(full, max_length=134, free_tokens=8), "8b": full}
+    return {"nano": dataclasses.replace(full, max_length=142, free_tokens=8), "8b": full}

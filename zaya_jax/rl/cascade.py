@@ -266,7 +266,7 @@ class _Plan:
         stage, output = name.removeprefix("attempts_"), self._at("data", f"{name}.jsonl")
         if self.config.scale == "nano":
             what = (f"--environments={','.join(_ATTEMPTED[stage])}", "--difficulties=0-3", "--problems=200",
-                    "--attempts=8", "--thinking_budget=112", "--answer_budget=20", "--tail=48", "--slots=64",
+                    "--attempts=8", "--thinking_budget=112", "--answer_budget=28", "--tail=48", "--slots=64",
                     "--dtype=float32")  # fmt: skip
         else:
             files = [f"file:{self._files(stage)}/{file}.jsonl" for file in FILES[stage]]
@@ -281,7 +281,7 @@ class _Plan:
         """Markovian RSA: light at nano, the report's default at 8b (VI-A: N 16, C 4, T 2)."""
         if self.config.scale == "nano":
             what = (f"--environments={','.join(_SEARCHED)}", f"--difficulties={_AT}", "--count=24", "--wording=compact",
-                    "--n=8", "--c=4", "--t=2", "--beta=112", "--tau=48", "--answer_budget=20", "--dtype=float32",
+                    "--n=8", "--c=4", "--t=2", "--beta=112", "--tau=48", "--answer_budget=28", "--dtype=float32",
                     "--slots=64")  # fmt: skip
             benchmarks = [f"{environment}-{_AT}" for environment in _SEARCHED]
         else:

@@ -71,7 +71,7 @@ class StudyConfig:
     problems: int = 100
     samples: int = 16
     thinking_budget: int = 112
-    answer_budget: int = 20
+    answer_budget: int = 28
     slots: int = 64
 
     def __post_init__(self):
