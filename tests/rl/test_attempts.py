@@ -195,7 +195,7 @@ def test_a_stage_with_attempts(initial, file, tokenizer, tmp_path):
     records = list(read_metrics(tmp_path / "run/metrics.jsonl"))
     assert {record["environment"] for record in records if record["kind"] == "look"} == {"tests.rl.easy:EASY"}
     steps = [record for record in records if record["kind"] == "step"]
-    assert all(record["parity"]["max_difference"] < 1e-4 for record in steps if record["parity"])
+    assert all(record["parity"]["max_delta"] < 1e-3 for record in steps if record["parity"])
     assert any(name in record["environments"] for record in steps)
 
 

@@ -3,6 +3,7 @@
 import pytest
 
 from configs.rl import behavioral, math_code, rlve_gym, warmup
+from tests.environments.attempt_rows import rows, write
 from zaya_jax.environments.families import FAMILIES
 from zaya_jax.environments.named import named
 from zaya_jax.errors import UserError
@@ -89,10 +90,25 @@ def test_mistakes_of_the_behavioural_stage(argument, said):
         behavioral.get_config(argument)
 
 
+@pytest.mark.parametrize("module, argument, share", [
+    (warmup, "scale=nano", 0.125), (math_code, "scale=nano", 0.125), (math_code, "scale=nano,phase=2", 0.194),
+    (math_code, "scale=8b", 0.125), (math_code, "scale=8b,phase=2", 0.194),
+])  # fmt: skip
+def test_prompts_with_attempts_have_the_reports_share(module, argument, share, tmp_path):
+    path = write(tmp_path / "a.jsonl", rows())
+    own, without = (read(module, f"{argument},initial=DIR{more}") for more in (f",attempts={path}", ""))
+    *others, source = own.schedule.sources
+    assert tuple(others) == without.schedule.sources
+    assert source.share / sum(one.share for one in own.schedule.sources) == pytest.approx(share)
+    assert source.environment.startswith(f"attempts:{path}?wording=") and (source.start, source.cap) == (0, 2)
+    assert own.decoding.prompt_budget >= 4 * (48 if "nano" in argument else 4096)
+
+
 @pytest.mark.parametrize("argument, said", [
     ("scale=big,initial=DIR", "unknown scale"),
     ("steps=3", "no model to begin with"),
     ("initail=DIR", "did you mean initial"),
+    ("initial=DIR,attempts=a.jsonl", "unknown argument"),
 ])  # fmt: skip
 def test_mistakes(argument, said):
     with pytest.raises(UserError, match=said):
