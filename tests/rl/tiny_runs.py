@@ -20,7 +20,7 @@ def config(initial, **changes) -> RlConfig:
     values = {
         "name": "tiny",
         "initial": str(initial),
-        "schedule": Schedule((Source("tests.rl.easy:EASY"),)),
+        "schedule": Schedule((Source("tests.rl.easy:EASY", cap=8),)),  # a slow learner lets a pipeline climb
         "decoding": decoding,
         "optimizer": OptimizerConfig("muon", learning_rate=3e-3, momentum=0.0),
         "steps": STEPS,
