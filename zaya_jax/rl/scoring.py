@@ -25,6 +25,8 @@ from zaya_jax.rl.records import best_solve_rate
 from zaya_jax.rl.reward_scores import JudgeConfig, Paid, RewardModelConfig, ScoreGroup, pay
 from zaya_jax.rl.scheduling import Schedule, place_of
 
+_NAMES = {"max_rl": "MaxRL", "rejection": "rejection sampling"}
+
 
 @dataclasses.dataclass(frozen=True)
 class RewardConfig:
@@ -57,9 +59,11 @@ class RewardConfig:
         if (self.model is not None) + (self.judge is not None) != (self.key == "score"):
             fix = "give a reward model or a judge with rewards.key=score, and neither with another key"
             raise mistake("scores of one kind for rewards.key=score", where="rewards", found=self.key, fix=fix)
-        if self.advantage.kind in ("max_rl", "rejection") and self.key != "correct":
+        if self.advantage.kind in _NAMES and self.key != "correct":
             fix = "take rewards.key=correct, or another advantage"
-            raise mistake(f"{self.advantage.kind} takes accuracies", where="rewards.key", found=self.key, fix=fix)
+            raise mistake(
+                f"{_NAMES[self.advantage.kind]} takes accuracies", where="rewards.key", found=self.key, fix=fix
+            )
         if self.advantage.kind != "max_rl" and self.length is not None:
             fix = "leave rewards.length out, or take rewards.advantage.kind=max_rl"
             raise mistake("the length reward needs MaxRL", where="rewards.length", fix=fix)
