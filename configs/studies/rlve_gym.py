@@ -15,7 +15,7 @@ Behind the colon:
     steps     updates of an arm of reinforcement learning
     sft_steps steps of the arm that goes on finetuning, as many as take the same time
     seeds     how many
-    problems  held-out ones of each of the 15 pairs of environment and difficulty
+    problems  held-out ones of each of the ten pairs of environment and difficulty
 """
 
 from configs.common import as_config, parse
@@ -29,7 +29,7 @@ _ALL = ("--config.rewards.length=None", "--config.held_out.every=0")
 
 def get_config(argument=None):
     """The study; `argument` is what stands behind the colon."""
-    given = parse(argument, initial="", data="out/data", steps=80, sft_steps=220, seeds=3, problems=28)
+    given = parse(argument, initial="", data="out/data", steps=80, sft_steps=220, seeds=3, problems=40)
     loop, sft = f"{_LOOP}{given.steps}", f"{_SFT}data={given.data},steps={given.sft_steps}"
     arms = (
         Arm("max_rl_dppo", "rl", loop, _ALL),
@@ -45,7 +45,7 @@ def get_config(argument=None):
             seeds=tuple(range(given.seeds)),
             comparisons=tuple(("max_rl_dppo", other) for other in (START, "more_sft", "rejection", "grpo_clip")),
             environments=NANO,
-            difficulties=(2, 3, 4),
+            difficulties=(4, 5),
             problems=given.problems,
         )
     )
