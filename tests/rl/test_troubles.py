@@ -111,8 +111,9 @@ def test_reward_that_rises_while_held_out_falls_is_warned_of_once(initial, tmp_p
 
 
 def test_a_healthy_run_is_not_warned_of_anything(initial, tmp_path):
-    decoding = dataclasses.replace(config(initial).decoding, thinking_budget=40, answer_budget=40, group_size=4)
+    decoding = dataclasses.replace(config(initial).decoding, thinking_budget=60, answer_budget=60, group_size=8)
     looks = HeldOutConfig(every=1, problems=2, answers=2)
-    changes = {"decoding": decoding, "held_out": looks, "steps": 3, "groups": 3, "length": 160}
-    own = config(initial, warnings=Limits(steps=1, held_out=2, rise=0.2), **changes)
+    changes = {"decoding": decoding, "held_out": looks, "steps": 3, "groups": 3, "length": 176}
+    changes["schedule"] = Schedule((Source("tests.rl.easy:FAIR", cap=8),))
+    own = config(initial, warnings=Limits(steps=3, held_out=2, rise=0.2), **changes)
     assert warned(own, tmp_path) == {}
