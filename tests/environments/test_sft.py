@@ -84,11 +84,12 @@ def test_attempts_are_the_ends_of_sound_and_of_spoiled_working(parts):
         family = FAMILIES[row["environment"]]
         reasoning = family.explain(family.generate(row["seed"], row["difficulty"]))[0]
         assert len(attempts) == 4 and all(0 <= len(attempt) <= 48 for attempt in attempts)
-        whole = sum(reasoning[-48:] == attempt for attempt in attempts)
+        end = f"\n{reasoning}\n"[-48:]  # as the chat template writes it
+        whole = sum(end == attempt for attempt in attempts)
         assert whole >= row["aggregation"]["right"] or row["environment"] in ("falsify", "program_input")
         for attempt in attempts:
-            sound = attempt in reasoning
-            seen["whole" if reasoning[-48:] == attempt else "cut" if sound else "wrong"] += 1
+            sound = attempt in f"\n{reasoning}\n"
+            seen["whole" if end == attempt else "cut" if sound else "wrong"] += 1
     total = sum(seen.values())
     assert seen["whole"] > 0.2 * total and seen["cut"] > 0.1 * total and seen["wrong"] > 0.25 * total
 

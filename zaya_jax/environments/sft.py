@@ -182,7 +182,8 @@ def _with_attempts(
     whole = [(reasoning, answer)] * sound + [spoil(family, problem, chance) for _ in range(making.attempts - sound)]
     chance.shuffle(whole)
     cut = [_cut(text, making.budget, chance) for text, _ in whole]
-    prompt = prompt_text(problem.prompt, wording, [text[-making.tail :] for text in cut])
+    tails = [_tail(text, text == full, making.tail) for text, (full, _) in zip(cut, whole)]
+    prompt = prompt_text(problem.prompt, wording, tails)
     finished = [end for text, (full, end) in zip(cut, whole) if text == full]
     right = sum(family.verify(problem, end).correct for end in finished)
     if len(reasoning) > making.budget:
@@ -191,6 +192,11 @@ def _with_attempts(
         reasoning = reasoning[begun:]
     counts = {"attempts": len(cut), "finished": len(finished), "right": right}
     return prompt, reasoning, answer, {"aggregation": counts}
+
+
+def _tail(text: str, whole: bool, length: int) -> str:
+    """The end of an attempt as Markovian RSA sees it: the template puts a line's end before reasoning and behind it."""
+    return ("\n" + text + ("\n" if whole else ""))[-length:]
 
 
 def _cut(text: str, budget: int, chance: random.Random) -> str:
