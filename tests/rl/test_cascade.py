@@ -108,7 +108,7 @@ def test_the_configurations_take_what_they_are_told(scale, root):
                 assert functools.reduce(lambda values, key: values[key], changed.split("."), config) is not None
 
 
-@pytest.mark.parametrize("config", [CascadeConfig(without=("attempts", "rsa")), FULL])
+@pytest.mark.parametrize("config", [CascadeConfig(), FULL])
 def test_the_commands_have_these_flags(config, root):
     own = "".join((root / "experiments" / f"{name}.py").read_text() for name in ("search_flags", "launch"))
     for stage in stages(config, "W"):
