@@ -7,6 +7,7 @@ Behind the colon:
     initial   the model to begin with, in the hub's format
     steps     0 for the scale's own number
     seed      of problems and answers
+    no_length leaves the length reward out, which MaxRL alone can have
     devices   of one machine, of the 8b: its mesh, rows and slots follow from them
 
 Difficulties start at 0 and rise with a group's pass rate above 0.7; `rl.start_difficulty` finds better starts.

@@ -50,18 +50,20 @@ def stage(argument, name, sources, steps, length=None, attempts_share=None, chan
         name: of the stage.
         sources: {scale: (data, **more) -> environments of the schedule}.
         steps: {scale: updates, or updates by phase}.
-        length: {scale: length reward}; None for none.
+        length: {scale: length reward}; None for none. no_length behind the colon leaves it out, as other advantages
+            than MaxRL want.
         attempts_share: of prompts with attempts, or {phase: share}; behind the colon there is attempts=FILE then, a
             file of `experiments.make_attempts` or of the same form. None: there is not.
         changes: given arguments -> what else of `RlConfig` is the stage's own.
         more: further arguments, with their defaults.
     """
     offered = {"devices": 8} | ({} if attempts_share is None else {"attempts": ""})
+    offered |= {} if length is None else {"no_length": False}
     given = parse(argument, scale="nano", initial="", steps=0, seed=0, data=f"data/{name}", **offered, **more)
     if given.scale not in SCALES:
         expected = ", ".join(SCALES)
         raise mistake("unknown scale", where="--config=...:scale", expected=expected, found=given.scale)
-    rewards = RewardConfig(length=None if length is None else length[given.scale])
+    rewards = RewardConfig(length=None if length is None or given.no_length else length[given.scale])
     environments = sources[given.scale](given.data, **{key: given[key] for key in more})
     size = SCALES[given.scale] | (_spread(given.devices) if given.scale == "8b" else {})
     if given.get("attempts"):

@@ -42,6 +42,8 @@ def test_phases_and_steps():
     assert second.steps == 464
     assert second.schedule.names[0] == "file:PROBLEMS/code.jsonl"
     assert read(rlve_gym, "initial=DIR,steps=7").steps == 7
+    assert read(rlve_gym, "initial=DIR,no_length").rewards.length is None
+    assert read(rlve_gym, "initial=DIR").rewards.length is not None
 
 
 @pytest.mark.parametrize("scale", ["nano", "8b"])
