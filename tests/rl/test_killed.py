@@ -51,7 +51,8 @@ def test_a_synchronous_run_goes_on_bit_by_bit(initial, tmp_path, root):
     assert rollouts(workdir) == rollouts(whole), "the same answers and rewards, each once"
     for kind in ("step", "look"):
         assert without_times(records(workdir, kind)) == without_times(records(whole, kind))
-    assert len(records(workdir, "start")) == len(KILLS) + 1
+    # One fewer if the first was killed before there was a checkpoint: the next one begins anew.
+    assert len(records(workdir, "start")) in (len(KILLS), len(KILLS) + 1)
     expected = flat(weights(whole))
     for path, found in flat(weights(workdir)).items():
         np.testing.assert_array_equal(found, expected[path], err_msg=path)

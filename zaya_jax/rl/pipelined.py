@@ -45,7 +45,7 @@ def make_pipelined_steps(
         UserError: as the synchronous loop; what the sampler raises, it raises.
     """
     asking, config, first = work.asking, work.asking.config, int(state.step)
-    buffer, notes = Buffer(config.pipeline.buffer, config.pipeline.staleness), _Notes(work)
+    buffer, notes = Buffer(config.pipeline.buffer, config.pipeline.staleness), _Notes(work, first + 1)
     place = _place(asking.engine.model.execution.mesh)
     sampler = Sampler(asking, memory.progress, buffer, notes.add, again(asking, stored), place)
     sampler.post(engine_weights(work, state.variables), first)
@@ -71,10 +71,10 @@ def make_pipelined_steps(
 class _Notes:
     """What the sampler has scored since the last step; every answer goes on record at once."""
 
-    def __init__(self, work: Work):
+    def __init__(self, work: Work, step: int):
         self._work, self._lock = work, threading.Lock()
         self._scored: collections.deque[Scored] = collections.deque()
-        self._step = 0
+        self._step = step
 
     def begin(self, step: int) -> None:
         """What is scored from now on belongs to this step, which begins with the checkpoint of the one before: groups
