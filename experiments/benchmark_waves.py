@@ -10,9 +10,10 @@ from zaya_jax.environments.failures import Failures
 from zaya_jax.environments.workers import Workers
 from zaya_jax.rl import completion
 from zaya_jax.rl.config import RlConfig
+from zaya_jax.rl.devices import divide
 from zaya_jax.rl.gathering import Asking, draw
 from zaya_jax.rl.generation import answer, make_requests
-from zaya_jax.rl.run import _engine
+from zaya_jax.rl.run import make_engine
 from zaya_jax.rl.scoring import score
 from zaya_jax.train.exporting import open_tokenizer
 
@@ -23,7 +24,8 @@ def measure(config: RlConfig, repeats: int, groups: int) -> tuple[list[Wave], li
     """Tokens and seconds of every wave, of the engine alone and of the loop."""
     checkpoint = open_checkpoint(resolve(config.initial))
     tokenizer, _ = open_tokenizer(config.initial)
-    engine = _engine(config, checkpoint.config, load_variables(checkpoint, "stacked", "float32"))
+    variables = load_variables(checkpoint, "stacked", "float32")
+    engine = make_engine(config, checkpoint.config, divide(config), variables)
     engine_alone, loop = [], []
     with Workers(config.workers, config.limits) as workers:
         asking = Asking(config, engine, tokenizer, workers, Failures(config.failures))

@@ -10,7 +10,7 @@ report's. Its code_auxiliary holds such prompts of programs too, in a proportion
 --config.limits.seconds has to allow all tests of a program.
 """
 
-from configs.rl.stage import lengths, stage
+from configs.rl.stage import families, lengths, stage
 from zaya_jax.rl.scheduling import Source
 
 NANO = ("program_output", "program_input", "program_rebuild", "falsify", "addition", "chain")
@@ -24,7 +24,7 @@ ATTEMPTS_SHARES = {1: 0.125, 2: 0.194}  # of all groups: the report's "math TTC"
 def get_config(argument=None):
     """The run; `argument` is what stands behind the colon."""
     sources = {
-        "nano": lambda data, phase: tuple(Source(name) for name in NANO),
+        "nano": lambda data, phase: families(NANO),
         "8b": lambda data, phase: tuple(
             Source(f"file:{data}/{name}.jsonl", share, cap=0) for name, share in SHARES.get(phase, {}).items()
         ),

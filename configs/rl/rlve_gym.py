@@ -13,7 +13,7 @@ Behind the colon:
 Difficulties start at 0 and rise with a group's pass rate above 0.7; `rl.start_difficulty` finds better starts.
 """
 
-from configs.rl.stage import lengths, stage
+from configs.rl.stage import families, lengths, stage
 from zaya_jax.rl.scheduling import Source
 
 NANO = ("addition", "sorting", "automaton", "cipher", "program_output")
@@ -23,7 +23,7 @@ GYM = ("basic_arithmetic", "chain_sum", "countdown", "family_relationships", "ma
 def get_config(argument=None):
     """The run; `argument` is what stands behind the colon."""
     sources = {
-        "nano": lambda data: tuple(Source(name) for name in NANO),
+        "nano": lambda data: families(NANO),
         "8b": lambda data: tuple(Source(f"reasoning_gym:{name}") for name in GYM),
     }
     return stage(argument, "rlve_gym", sources, {"nano": 60, "8b": 400}, length=lengths(0.4, 0.7, 400))

@@ -9,7 +9,7 @@ reasoning-core and Enigmata. attempts: a file of `experiments.make_attempts`, fo
 report has here too; how many of them it does not say (`ATTEMPTS_SHARE`).
 """
 
-from configs.rl.stage import lengths, stage
+from configs.rl.stage import families, lengths, stage
 from zaya_jax.rl.scheduling import Source
 
 NANO = ("addition", "sorting", "automaton", "cipher", "chain", "program_output", "shortest_path", "knights")
@@ -20,7 +20,7 @@ def get_config(argument=None):
     """The run; `argument` is what stands behind the colon."""
     shares = {"math": 0.312, "puzzles": 0.688}
     sources = {
-        "nano": lambda data: tuple(Source(name, start=1) for name in NANO),
+        "nano": lambda data: families(NANO, start=1),
         "8b": lambda data: tuple(Source(f"file:{data}/{name}.jsonl", share, cap=0) for name, share in shares.items()),
     }
     options = {"length": lengths(0.1, 0.4, 232), "attempts_share": ATTEMPTS_SHARE}

@@ -80,7 +80,7 @@ def tiny_run(initial, **changes) -> RlConfig:
     values = {
         "name": "tiny",
         "initial": str(initial),
-        "schedule": {"sources": [{"environment": "tests.rl.easy:EASY"}]},
+        "schedule": {"sources": [{"environment": "tests.rl.easy:EASY", "cap": 8}]},
         "decoding": {
             "group_size": 4, "thinking_budget": 8, "answer_budget": 6, "slots": 4, "chunk": 32, "prompt_budget": 48
         },

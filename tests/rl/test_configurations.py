@@ -68,6 +68,16 @@ def test_a_judge_instead_of_a_reward_model():
     assert own.rewards.model is None and own.rewards.judge.path == "DIR" and own.rewards.gate == "report"
 
 
+@pytest.mark.parametrize("name", STAGES)
+def test_nanos_prompts_have_room_as_far_as_difficulties_rise(name):
+    """A run would end otherwise. To 18 where there is no cap, of which nano's budgets of reasoning see nothing."""
+    own = read(STAGES[name][0], "initial=DIR")
+    for source in own.schedule.sources:
+        for difficulty in range(source.start, 1 + (18 if source.cap < 0 else source.cap)):
+            prompts = [FAMILIES[source.environment].generate(seed, difficulty).prompt for seed in range(60)]
+            assert max(map(len, prompts)) + 21 <= own.decoding.prompt_budget, (source, difficulty)
+
+
 @pytest.mark.parametrize("name", ["simple", "hard"])
 def test_nanos_prompts_and_replies_have_room(name):
     """At the highest difficulty that the schedule reaches, with the 21 tokens that the template adds to a prompt."""

@@ -226,7 +226,7 @@ def make_requests(asked: Asked, decoding: Decoding, tokenizer: Tokenizer, seed: 
         UserError: the prompt is longer than the budget.
     """
     if len(asked.prompt) > decoding.prompt_budget:
-        where, fix = f"problem {asked.problem.id}", "raise decoding.prompt_budget"
+        where, fix = f"problem {asked.problem.id}", "raise decoding.prompt_budget, or give the source a cap"
         expected = f"at most {decoding.prompt_budget} tokens"
         raise mistake("too long a prompt", where=where, expected=expected, found=len(asked.prompt), fix=fix)
     marks = (tokenizer.think_start_id, tokenizer.think_end_id)

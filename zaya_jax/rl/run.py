@@ -18,6 +18,7 @@ from zaya_jax.checkpoint.train_state import Checkpoints
 from zaya_jax.environments.failures import Failures
 from zaya_jax.environments.workers import Workers
 from zaya_jax.model.config import ModelConfig
+from zaya_jax.model.layout import Variables
 from zaya_jax.model.sharding import slot_sharding
 from zaya_jax.report.metrics import MetricsWriter
 from zaya_jax.rl import completion
@@ -72,7 +73,7 @@ def run(config: RlConfig, workdir: pathlib.Path, sink: TextIO | None = None) -> 
     ):
         fresh = not checkpoints.steps()
         state, memory, failures, again = _begin(config, learner, checkpoints, checkpoint, say)
-        engine = _engine(config, checkpoint.config, devices, state)
+        engine = make_engine(config, checkpoint.config, devices, state.variables)
         asking = Asking(config, engine, tokenizer, workers, failures, scorer)
         held_out = make_problems(config, workers, tokenizer) if config.held_out.every else []
         with _writers(config, devices, workdir, None if fresh else int(state.step)) as (metrics, rollouts):
@@ -115,11 +116,12 @@ def _models(config: RlConfig) -> dict[str, str]:
     return found | {name: one.path for name, one in scores.items() if one is not None}
 
 
-def _engine(config: RlConfig, model: ModelConfig, devices: Devices, state: TrainState) -> Engine:
+def make_engine(config: RlConfig, model: ModelConfig, devices: Devices, variables: Variables) -> Engine:
+    """The engine of a run, with the weights of a learner."""
     zaya, decoding = engine_model(config, model, devices.engine), config.decoding
-    variables = weights_for(zaya, devices.learner, state.variables)
+    taken = weights_for(zaya, devices.learner, variables)
     sizes = {"slots": decoding.slots, "capacity": decoding.capacity, "chunk": decoding.chunk}
-    return Engine(zaya, variables, **sizes, kept=decoding.kept if decoding.min_p else 0)
+    return Engine(zaya, taken, **sizes, kept=decoding.kept if decoding.min_p else 0)
 
 
 def _found_starts(work: Work, search: Search, memory: Memory) -> Memory:
