@@ -21,7 +21,7 @@ from zaya_jax.train.config import CheckpointPolicy
 from zaya_jax.train.optimizer import OptimizerConfig
 from zaya_jax.train.settings import from_dict, to_json
 
-pytestmark = [pytest.mark.usefixtures("quick_programs"), pytest.mark.slow]
+pytestmark = pytest.mark.usefixtures("quick_programs")
 PHASES = {
     "chat": ("requests", "none"),
     "simple": ("simple_instructions", "report"),
