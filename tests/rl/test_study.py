@@ -10,6 +10,7 @@ from zaya_jax.errors import UserError
 from zaya_jax.evaluation.grades import Grade, write_grades
 from zaya_jax.evaluation.score import holm, paired_bootstrap
 from zaya_jax.rl.study import START, Arm, StudyConfig, stages
+from zaya_jax.rl.study_curves import curves_of, write_curves
 from zaya_jax.rl.study_results import differences, examined, runs, table, write_results
 
 ARMS = (
@@ -102,6 +103,29 @@ def test_results_are_written_and_told(root):
     kept = json.loads((root / "results.json").read_text())
     assert kept["arms"]["ours"]["5"]["average"] == pytest.approx(5 / 6)
     assert kept["study"]["name"] == "s" and len(kept["comparisons"]) == 6
+
+
+def test_curves_are_means_over_seeds_as_far_as_all_have_come(tmp_path):
+    for seed, rewards in ((0, [0.25, 0.5, 1.0]), (5, [0.75, None])):
+        (tmp_path / f"ours_{seed}").mkdir()
+        rows = [
+            {"kind": "step", "step": step, "reward": reward, "entropy": 0.5, "length": 10.0 * step,
+             "environments": {"addition": {"difficulty": step}, "sorting": {"difficulty": 3 * step}}}
+            for step, reward in enumerate(rewards, 1)
+        ]  # fmt: skip
+        (tmp_path / f"ours_{seed}" / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    curves = curves_of(STUDY, tmp_path)
+    assert all([curve.label for curve in own] == ["ours (2)"] for own in curves.values())
+    (reward,), (difficulty,) = curves["reward"], curves["difficulty, mean of environments"]
+    np.testing.assert_allclose(reward.y, [0.5, np.nan])  # 0.25 and 0.75, then 0.5 and nothing
+    np.testing.assert_allclose(difficulty.y, [2.0, 3.0])  # 2 and 4, smoothed
+    write_curves(STUDY, tmp_path, tmp_path / "curves.png")
+    assert (tmp_path / "curves.png").stat().st_size > 10_000
+
+
+def test_nothing_to_draw_is_one_line(tmp_path):
+    with pytest.raises(UserError, match="no steps to draw"):
+        write_curves(STUDY, tmp_path, tmp_path / "curves.png")
 
 
 def test_nothing_examined_yet(tmp_path):
