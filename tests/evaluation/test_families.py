@@ -6,6 +6,7 @@ from tests.evaluation.searching import read
 from zaya_jax.environments.benchmarks import verify
 from zaya_jax.environments.environment import Problem
 from zaya_jax.environments.families import FAMILIES
+from zaya_jax.environments.named import families
 from zaya_jax.environments.parts import part_of
 from zaya_jax.errors import UserError
 from zaya_jax.evaluation.evaluate import evaluate
@@ -37,7 +38,7 @@ def test_problems_are_held_out_ones_of_each_family_and_difficulty():
 def test_answers_are_judged_by_the_family(name):
     problem = family_benchmarks([name], [1], 1)[f"{name}-1"][0]
     own = FAMILIES[name].generate(problem.meta["seed"], 1)
-    assert dict(own.hidden).items() <= dict(problem.hidden).items(), "nothing of the family's own is lost"
+    assert problem.hidden["hidden"] == own.hidden, "nothing of the family's own is lost"
     problem = Problem.from_json(problem.to_json())
     reasoning, answer = FAMILIES[name].explain(own)
     assert verify(problem, f"<think>{reasoning}</think>{answer}").correct
@@ -50,10 +51,21 @@ def test_answers_are_judged_by_the_family(name):
     assert wording_of(problem, None) == "general" and wording_of(problem, "compact") == "compact"
 
 
+@pytest.mark.parametrize("name", ["requests", "simple_instructions"])
+def test_instructions_are_judged_by_their_environment(name):
+    (problem,) = family_benchmarks([name], [0], 1)[f"{name}-0"]
+    environment = families()[name]
+    own = environment.generate(problem.meta["seed"], 0)
+    reply = environment.explain(own)[1]
+    assert problem.prompt == own.prompt and verify(problem, reply).correct
+    for other in ("no", "NO", f"{reply}, {reply}"):
+        assert verify(problem, other).correct == environment.verify(own, other).correct
+
+
 def test_answers_vote():
     """Of three equal answers and a right one the first have the majority; white space makes no difference."""
     (problem,) = family_benchmarks(["sorting"], [0], 1)["sorting-0"]
-    right = problem.hidden["answer"]
+    right = problem.hidden["hidden"]["answer"]
     answers = ["9 8 7 6", "9  8 7 6", right, "<think>"]
     samples = [
         Sample("sorting-0", problem.id, i, "single", 0, f"<think></think>{answer}", "stop", 1, 1)

@@ -9,13 +9,14 @@ has none. Graders come from `zaya_jax.grading`.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from zaya_jax.environments.environment import Problem, Verdict
-from zaya_jax.environments.families import FAMILIES
+from zaya_jax.environments.named import families
 from zaya_jax.environments.prompts import fill, read_template
 from zaya_jax.environments.rows import read_rows
 from zaya_jax.environments.schema import LETTERS, check_row
@@ -30,7 +31,8 @@ from zaya_jax.text.thinking import THINK_END, split_thinking
 UNFINISHED = "unfinished"  # the reasoning was never closed
 EMPTY = "empty"  # there is nothing behind it
 NO_ANSWER = "no answer"  # nothing in the form that was asked for
-FAMILY = "family"  # the kind of problems of `families`, which no file has; "family" in hidden names theirs
+# The kind of problems of `evaluation.families`, which no file has: hidden has the environment's name and its own part.
+FAMILY = "family"
 WHOLE = ("instructions", "chat", FAMILY)  # kinds whose answer is all that stands behind the reasoning
 
 
@@ -100,7 +102,7 @@ def judge(problem: Problem, answer: str, sandbox: Any = None, verifier: Any = No
     if hidden["kind"] == "instructions":
         return _follow(answer, hidden["instructions"])
     if hidden["kind"] == FAMILY:
-        verdict = FAMILIES[hidden["family"]].verify(problem, answer)
+        verdict = families()[hidden["family"]].verify(dataclasses.replace(problem, hidden=hidden["hidden"]), answer)
         return verdict.correct, verdict.error
     return bool(equivalent(hidden["answer"], answer, hidden["kind"], verifier)), None
 

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from zaya_jax.environments.benchmarks import FAMILY
 from zaya_jax.environments.environment import Problem
-from zaya_jax.environments.families import FAMILIES
+from zaya_jax.environments.named import families
 from zaya_jax.environments.sft import Making, draw
 from zaya_jax.errors import mistake
 
@@ -32,8 +32,10 @@ def family_benchmarks(
 
 
 def _problems(name: str, difficulty: int, count: int) -> list[Problem]:
-    found = list(itertools.islice(draw(FAMILIES[name], difficulty, "held_out"), count))
+    found = list(itertools.islice(draw(families()[name], difficulty, "held_out"), count))
     if len(found) < count:
         where, fix = f"family {name}, difficulty {difficulty}", "ask for fewer, or for harder ones"
         raise mistake("too few held-out problems", where=where, expected=count, found=len(found), fix=fix)
-    return [dataclasses.replace(one, hidden={"kind": FAMILY, "family": name, **one.hidden}) for one in found]
+    return [
+        dataclasses.replace(one, hidden={"kind": FAMILY, "family": name, "hidden": dict(one.hidden)}) for one in found
+    ]

@@ -160,7 +160,7 @@ def _problem(found: Found, problem: Problem, last: Sequence[Grade]) -> dict[str,
     return {
         "problem": problem.id,
         "prompt": problem.prompt,
-        "gold": str(problem.hidden["answer"]) if "answer" in problem.hidden else None,
+        "gold": _gold(problem),
         "mean": sum(one.correct for one in last) / len(last),
         "majority": majority(last),
         "final": _final(found, problem),
@@ -184,3 +184,9 @@ def _final(found: Found, problem: Problem) -> dict[str, Any] | None:
         return None
     row = found.rows[problem.id, found.task.last_round + 1, 0]
     return {"answer": row["extracted"], "correct": bool(row["correct"])}
+
+
+def _gold(problem: Problem) -> str | None:
+    """The right answer, where there is one; a family's is in its own part."""
+    own = problem.hidden.get("hidden", problem.hidden)
+    return str(own["answer"]) if "answer" in own else None
