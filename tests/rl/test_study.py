@@ -97,9 +97,34 @@ def test_comparisons_are_of_problems_and_of_the_seeds_that_both_have(root):
     assert [one.p for one in tests] == list(holm(raw).values()) and tests[0].p == 6 * p
 
 
+def test_groups_of_problems_are_compared_by_themselves_and_scores_are_a_figure(root):
+    study = dataclasses.replace(
+        STUDY, environments=("addition", "sorting"), difficulties=(2,), reward="RM", comparisons=(("ours", START),),
+        groups=(("sums", ("addition",)), ("orders", ("sorting",))), seeds=(0,),
+    )  # fmt: skip
+    scores = {START: (1.0, -1.0), "ours_0": (2.5, -3.0)}
+    for name, values in scores.items():
+        write(root / "scored", name, [[0, 0], [1, 0], [0, 0]], [0, 0, 0])
+        for way in ("sampled", "greedy"):
+            answers = root / "scored" / "answers" / name / way
+            (answers / "addition-3").rename(answers / "sorting-2")
+        for benchmark, value in zip(("addition-2", "sorting-2"), values, strict=True):
+            rows = [{"problem": "p", "index": i, "score": value + 2 * i - 1, "known": True} for i in range(2)]
+            path = root / "scored" / "answers" / name / "sampled" / benchmark / "scores.jsonl"
+            path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    told = {(one.group, one.figure): one.mean for one in differences(study, runs(study, root / "scored"))}
+    assert told["sums", "score"] == pytest.approx(1.5) and told["orders", "score"] == pytest.approx(-2.0)
+    assert len(told) == 8 and told["sums", "average"] == 0
+    plan = [stage.name for stage in stages(study, root)]
+    assert plan == [f"{name}_{way}" for name in ("start",) for way in ("sampled", "greedy", "scored")] + [
+        "ours_0", "ours_0_sampled", "ours_0_greedy", "ours_0_scored",
+        "more_0", "more_0_sampled", "more_0_greedy", "more_0_scored",
+    ]  # fmt: skip
+
+
 def test_results_are_written_and_told(root):
     said = write_results(STUDY, root)
-    assert "| ours - start | average | +0.500 |" in said and "| addition-2 | 2 | 0.250 |" in said
+    assert "| ours - start | all | average | +0.500 |" in said and "| addition-2 | 2 | 0.250 |" in said
     kept = json.loads((root / "results.json").read_text())
     assert kept["arms"]["ours"]["5"]["average"] == pytest.approx(5 / 6)
     assert kept["study"]["name"] == "s" and len(kept["comparisons"]) == 6
@@ -140,6 +165,10 @@ def test_nothing_examined_yet(tmp_path):
         ({"comparisons": (("ours", "nobody"),)}, "comparisons: not a comparison; expected two of start, ours, more"),
         ({"initial": ""}, "initial: no model to begin with"),
         ({"problems": 0}, "problems"),
+        (
+            {"groups": (("g", ("sorting",)),)},
+            "groups, g: not a group; expected some of the environments; found sorting",
+        ),
     ],
 )
 def test_what_is_no_study_is_one_line(change, message):

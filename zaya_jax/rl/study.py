@@ -13,6 +13,7 @@ from typing import Literal
 from zaya_jax.errors import mistake
 from zaya_jax.rl.cascade import Stage
 from zaya_jax.rl.checks import check_range
+from zaya_jax.rl.sample_scores import SCORES
 
 START = "start"  # the model that all arms begin with, examined like them
 SAMPLED, GREEDY = "sampled", "greedy"
@@ -59,6 +60,9 @@ class StudyConfig:
         samples: of each problem at temperature 1; avg@k and pass@k are of this k.
         thinking_budget, answer_budget: tokens, as in training.
         slots: of the engine that examines.
+        reward: a reward model's directory, whose scores of the sampled answers are a figure too; "" for none.
+        groups: (name, environments) pairs; comparisons are made for each group of problems by itself. None: of all
+            together.
     """
 
     name: str
@@ -73,6 +77,8 @@ class StudyConfig:
     thinking_budget: int = 112
     answer_budget: int = 28
     slots: int = 64
+    reward: str = ""
+    groups: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
     def __post_init__(self):
         arms = tuple(Arm(**arm) if isinstance(arm, dict) else arm for arm in self.arms)
@@ -80,6 +86,7 @@ class StudyConfig:
         for name in ("seeds", "environments", "difficulties"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
         object.__setattr__(self, "comparisons", tuple(tuple(pair) for pair in self.comparisons))
+        object.__setattr__(self, "groups", tuple((name, tuple(own)) for name, own in self.groups))
         for name in ("problems", "samples", "slots", "answer_budget"):
             check_range(self, name, 1, whole=True)
         names = [arm.name for arm in arms]
@@ -90,6 +97,10 @@ class StudyConfig:
             if strangers or len(pair) != 2:
                 expected = f"two of {', '.join((START, *names))}"
                 raise mistake("not a comparison", where="comparisons", expected=expected, found=" - ".join(pair))
+        for name, own in self.groups:
+            if not own or not set(own) <= set(self.environments):
+                found = ", ".join(own) or "nothing"
+                raise mistake("not a group", where=f"groups, {name}", expected="some of the environments", found=found)
         if not self.initial:
             raise mistake("no model to begin with", where="initial", expected="a directory")
 
@@ -125,7 +136,7 @@ def _trained(study: StudyConfig, arm: Arm, seed: int, run: pathlib.Path) -> Stag
 
 
 def _examined(study: StudyConfig, name: str, model: pathlib.Path, root: pathlib.Path) -> list[Stage]:
-    """Answers at temperature 1, and greedy ones."""
+    """Answers at temperature 1, and greedy ones; scores of the former, if there is a reward model."""
     common = (
         f"--checkpoint={model}", f"--environments={','.join(study.environments)}",
         f"--difficulties={','.join(map(str, study.difficulties))}", f"--count={study.problems}",
@@ -133,7 +144,7 @@ def _examined(study: StudyConfig, name: str, model: pathlib.Path, root: pathlib.
         "--dtype=float32",
     )  # fmt: skip
     ways = {SAMPLED: (f"--n={study.samples}", "--temperature=1"), GREEDY: ("--n=1", "--temperature=0")}
-    return [
+    plan = [
         Stage(
             f"{name}_{way}", f"{name}, {way}", "data", "experiments.evaluate",
             (*common, *own, f"--output={root / 'answers' / name / way}"), str(root / "answers" / name / way),
@@ -141,3 +152,11 @@ def _examined(study: StudyConfig, name: str, model: pathlib.Path, root: pathlib.
         )
         for way, own in ways.items()
     ]  # fmt: skip
+    return plan + ([_scored(study, name, root)] if study.reward else [])
+
+
+def _scored(study: StudyConfig, name: str, root: pathlib.Path) -> Stage:
+    answers = root / "answers" / name / SAMPLED
+    arguments = (f"--answers={answers}", f"--reward={study.reward}")
+    products, title = tuple(f"{one}/{SCORES}" for one in benchmarks(study)), f"{name}, scored"
+    return Stage(f"{name}_scored", title, "data", "experiments.score_answers", arguments, str(answers), products)

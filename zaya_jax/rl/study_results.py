@@ -15,9 +15,8 @@ from zaya_jax.environments.rows import read_rows
 from zaya_jax.evaluation.grades import read_grades
 from zaya_jax.evaluation.majority import pass_at_k
 from zaya_jax.evaluation.score import holm, paired_bootstrap, standard_error
+from zaya_jax.rl.sample_scores import SCORES, read_scores
 from zaya_jax.rl.study import GREEDY, SAMPLED, START, StudyConfig, benchmarks, run_name
-
-FIGURES = ("average", "greedy", "any")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,11 +27,13 @@ class Examined:
         average: share of right answers at temperature 1 (avg@k).
         greedy: 1 where the greedy answer is right.
         any: 1 where one of the k answers is right (pass@k).
+        score: mean of a reward model's scores of the k answers; empty without one.
     """
 
     average: Mapping[str, float]
     greedy: Mapping[str, float]
     any: Mapping[str, float]
+    score: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,14 +41,15 @@ class Difference:
     """An arm against another: per problem the mean over seeds, resampled over problems.
 
     Attributes:
-        arm, other, figure: what is compared.
+        arm, other, group, figure: what is compared.
         mean, low, high: difference with its 95 % interval.
-        p: two-sided, with Holm's correction over all comparisons and figures of the study.
+        p: two-sided, with Holm's correction over all comparisons of the study.
         by_seed: the difference of each seed.
     """
 
     arm: str
     other: str
+    group: str
     figure: str
     mean: float
     low: float
@@ -64,12 +66,24 @@ def examined(study: StudyConfig, root: pathlib.Path | str, name: str) -> Examine
     """
     folders = [pathlib.Path(root, "answers", name, way) for way in (SAMPLED, GREEDY)]
     files = [{one: folder / one / "grades.jsonl" for one in benchmarks(study)} for folder in folders]
-    if not all(file.exists() for own in files for file in own.values()):
+    scores = {one: folders[0] / one / SCORES for one in benchmarks(study)} if study.reward else {}
+    if not all(file.exists() for own in (*files, scores) for file in own.values()):
         return None
     sampled, greedy = (_right(own) for own in files)
     means = {problem: float(np.mean(right)) for problem, right in sampled.items()}
     passes = {problem: pass_at_k(len(right), sum(right), len(right)) for problem, right in sampled.items()}
-    return Examined(means, {problem: float(right[0]) for problem, right in greedy.items()}, passes)
+    said = {f"{one}/{name}": score for one, file in scores.items() for name, score in read_scores(file).items()}
+    return Examined(means, {problem: float(right[0]) for problem, right in greedy.items()}, passes, said)
+
+
+def figures(study: StudyConfig) -> tuple[str, ...]:
+    """Of each run."""
+    return ("average", "greedy", "any", *(("score",) if study.reward else ()))
+
+
+def groups(study: StudyConfig) -> dict[str, tuple[str, ...]]:
+    """The environments of each group of problems."""
+    return dict(study.groups) or {"all": study.environments}
 
 
 def runs(study: StudyConfig, root: pathlib.Path | str) -> dict[str, dict[int, Examined]]:
@@ -87,18 +101,22 @@ def differences(study: StudyConfig, found: Mapping[str, Mapping[int, Examined]])
     made = []
     for arm, other in study.comparisons:
         seeds = [seed for seed in study.seeds if seed in found[arm] and seed in found[other]]
-        made += [_difference(found, arm, other, figure, seeds) for figure in FIGURES if seeds]
+        for group, own in groups(study).items() if seeds else ():
+            made += [_difference(found, (arm, other, group, figure), own, seeds) for figure in figures(study)]
     corrected = holm({str(place): one.p for place, one in enumerate(made)})
     return [dataclasses.replace(one, p=corrected[str(place)]) for place, one in enumerate(made)]
 
 
-def _difference(found: Any, arm: str, other: str, figure: str, seeds: Sequence[int]) -> Difference:
+def _difference(
+    found: Any, compared: tuple[str, str, str, str], environments: Sequence[str], seeds: Sequence[int]
+) -> Difference:
+    arm, other, _, figure = compared
     pairs = [(getattr(found[arm][seed], figure), getattr(found[other][seed], figure)) for seed in seeds]
-    problems = sorted(pairs[0][0])
+    problems = sorted(name for name in pairs[0][0] if name.partition("/")[0].rpartition("-")[0] in environments)
     by_SP = np.array([[ours[name] - theirs[name] for name in problems] for ours, theirs in pairs])
     mean = by_SP.mean(axis=0)
     low, high, p = paired_bootstrap(mean)
-    return Difference(arm, other, figure, float(mean.mean()), low, high, p, tuple(by_SP.mean(axis=1).tolist()))
+    return Difference(*compared, float(mean.mean()), low, high, p, tuple(by_SP.mean(axis=1).tolist()))
 
 
 def table(study: StudyConfig, found: Mapping[str, Mapping[int, Examined]], root: pathlib.Path | str) -> list[list[str]]:
@@ -108,7 +126,8 @@ def table(study: StudyConfig, found: Mapping[str, Mapping[int, Examined]], root:
         if own:
             one = {START: list(own.values())[:1]}.get(arm, list(own.values()))
             cells = [
-                _cell([float(np.mean(list(getattr(each, figure).values()))) for each in one]) for figure in FIGURES
+                _cell([float(np.mean(list(getattr(each, figure).values()))) for each in one])
+                for figure in figures(study)
             ]
             minutes = [] if arm == START else [seconds(pathlib.Path(root, run_name(arm, seed))) / 60 for seed in own]
             lines.append([arm, str(len(one)), *cells, f"{np.mean(minutes):.1f}" if minutes else "-"])
@@ -130,7 +149,8 @@ def by_part(study: StudyConfig, found: Mapping[str, Mapping[int, Examined]]) -> 
 def head(study: StudyConfig) -> list[str]:
     """Of `table`."""
     k = study.samples
-    return ["arm", "seeds", f"avg@{k}", "greedy", f"pass@{k}", "minutes of training"]
+    scores = ["score"] if study.reward else []
+    return ["arm", "seeds", f"avg@{k}", "greedy", f"pass@{k}", *scores, "minutes of training"]
 
 
 def seconds(run: pathlib.Path) -> float:
@@ -153,13 +173,15 @@ def write_results(study: StudyConfig, root: pathlib.Path | str) -> str:
     tests = differences(study, found)
     parts = [markdown(head(study), table(study, found, root))]
     if tests:
-        parts.append(markdown(["comparison", "figure", "difference", "95 %", "p (Holm)", "by seed"], map(_told, tests)))
+        parts.append(
+            markdown(["comparison", "of", "figure", "difference", "95 %", "p (Holm)", "by seed"], map(_told, tests))
+        )
     if any(found.values()):
         arms = [arm for arm, own in found.items() if own]
         parts.append(markdown(["benchmark", "problems", *arms], by_part(study, found)))
     kept = {"study": dataclasses.asdict(study), "comparisons": [dataclasses.asdict(one) for one in tests]}
     kept["arms"] = {
-        arm: {seed: {figure: float(np.mean(list(getattr(one, figure).values()))) for figure in FIGURES}
+        arm: {seed: {figure: float(np.mean(list(getattr(one, figure).values()))) for figure in figures(study)}
               for seed, one in own.items()}
         for arm, own in found.items()
     }  # fmt: skip
@@ -199,4 +221,4 @@ def _cell(values: Sequence[float]) -> str:
 def _told(one: Difference) -> list[str]:
     seeds = ", ".join(f"{value:+.3f}" for value in one.by_seed)
     interval = f"{one.low:+.3f} to {one.high:+.3f}"
-    return [f"{one.arm} - {one.other}", one.figure, f"{one.mean:+.3f}", interval, f"{one.p:.4f}", seeds]
+    return [f"{one.arm} - {one.other}", one.group, one.figure, f"{one.mean:+.3f}", interval, f"{one.p:.4f}", seeds]
