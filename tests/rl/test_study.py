@@ -1,17 +1,20 @@
 """Studies: the plan, and tables and tests against counts made by hand."""
 
 import dataclasses
+import importlib
 import json
 
 import numpy as np
 import pytest
 
+from configs.studies import behavioral, math_code, rlve_gym
 from zaya_jax.errors import UserError
 from zaya_jax.evaluation.grades import Grade, write_grades
 from zaya_jax.evaluation.score import holm, paired_bootstrap
-from zaya_jax.rl.study import START, Arm, StudyConfig, stages
+from zaya_jax.rl.study import START, Arm, ProblemGroup, StudyConfig, stages
 from zaya_jax.rl.study_curves import curves_of, write_curves
 from zaya_jax.rl.study_results import differences, examined, runs, table, write_results
+from zaya_jax.train.settings import from_dict
 
 ARMS = (
     Arm("ours", "rl", "configs/rl/rlve_gym.py:initial={initial},seed={seed}", ("--config.loss=clip",)),
@@ -44,6 +47,27 @@ def test_the_plan(tmp_path):
     assert "--checkpoint=out/sft/model" in by_name["start_sampled"].arguments
     assert {"--environments=addition", "--difficulties=2,3", "--count=2"} <= set(sampled.arguments)
     assert sampled.products == ("addition-2/grades.jsonl", "addition-3/grades.jsonl")
+
+
+@pytest.mark.parametrize("module", [behavioral, math_code, rlve_gym])
+def test_configurations(module, tmp_path):
+    """They are as a command line has them, and every run's configuration takes what it is told."""
+    given = "initial=DIR" + (",reward=RM" if module is behavioral else "")
+    study = from_dict(StudyConfig, module.get_config(given).to_dict())
+    assert len(study.seeds) == 3 and study.problems * len(study.environments) * len(study.difficulties) >= 400
+    for stage in stages(study, tmp_path):
+        if stage.module in ("experiments.rl", "experiments.train"):
+            file, _, argument = stage.arguments[0].removeprefix("--config=").partition(":")
+            config = importlib.import_module(file.removesuffix(".py").replace("/", ".")).get_config(argument)
+            assert config.initial == "DIR" or config.initial.startswith(str(tmp_path))
+
+
+def test_an_arm_may_follow_another(tmp_path):
+    arms = (*ARMS, Arm("next", "rl", "FILE:initial={initial},seed={seed}", follows="ours"))
+    plan = {stage.name: stage for stage in stages(dataclasses.replace(STUDY, arms=arms), tmp_path)}
+    assert plan["next_5"].arguments[0] == f"--config=FILE:initial={tmp_path}/ours_5/model,seed=5"
+    with pytest.raises(UserError, match="arm next: follows no earlier arm; expected one of none; found ours"):
+        dataclasses.replace(STUDY, arms=arms[::-1])
 
 
 def write(root, name, sampled, greedy):
@@ -100,7 +124,7 @@ def test_comparisons_are_of_problems_and_of_the_seeds_that_both_have(root):
 def test_groups_of_problems_are_compared_by_themselves_and_scores_are_a_figure(root):
     study = dataclasses.replace(
         STUDY, environments=("addition", "sorting"), difficulties=(2,), reward="RM", comparisons=(("ours", START),),
-        groups=(("sums", ("addition",)), ("orders", ("sorting",))), seeds=(0,),
+        groups=(ProblemGroup("sums", ("addition",)), ProblemGroup("orders", ("sorting",))), seeds=(0,),
     )  # fmt: skip
     scores = {START: (1.0, -1.0), "ours_0": (2.5, -3.0)}
     for name, values in scores.items():
@@ -166,7 +190,7 @@ def test_nothing_examined_yet(tmp_path):
         ({"initial": ""}, "initial: no model to begin with"),
         ({"problems": 0}, "problems"),
         (
-            {"groups": (("g", ("sorting",)),)},
+            {"groups": (ProblemGroup("g", ("sorting",)),)},
             "groups, g: not a group; expected some of the environments; found sorting",
         ),
     ],

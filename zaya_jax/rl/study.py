@@ -29,12 +29,14 @@ class Arm:
         command: "rl" or "train".
         config: FILE.py:arguments, as the command takes it; {initial} and {seed} are put in.
         overrides: further arguments of the command, e.g. "--config.loss=clip"; the same holds for them.
+        follows: an earlier arm, whose model of the same seed this one begins with instead of the study's.
     """
 
     name: str
     command: Literal["rl", "train"]
     config: str
     overrides: tuple[str, ...] = ()
+    follows: str = ""
 
     def __post_init__(self):
         object.__setattr__(self, "overrides", tuple(self.overrides))
@@ -42,6 +44,17 @@ class Arm:
             raise mistake("no such command", where=f"arm {self.name}", expected="rl or train", found=self.command)
         if not self.name or self.name == START or "/" in self.name:
             raise mistake("not a name of an arm", expected=f"a word other than {START!r}", found=repr(self.name))
+
+
+@dataclasses.dataclass(frozen=True)
+class ProblemGroup:
+    """Problems that are compared by themselves: those of some environments."""
+
+    name: str
+    environments: tuple[str, ...]
+
+    def __post_init__(self):
+        object.__setattr__(self, "environments", tuple(self.environments))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,8 +74,7 @@ class StudyConfig:
         thinking_budget, answer_budget: tokens, as in training.
         slots: of the engine that examines.
         reward: a reward model's directory, whose scores of the sampled answers are a figure too; "" for none.
-        groups: (name, environments) pairs; comparisons are made for each group of problems by itself. None: of all
-            together.
+        groups: comparisons are made for each by itself; without any, of all problems together.
     """
 
     name: str
@@ -78,29 +90,31 @@ class StudyConfig:
     answer_budget: int = 28
     slots: int = 64
     reward: str = ""
-    groups: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    groups: tuple[ProblemGroup, ...] = ()
 
     def __post_init__(self):
-        arms = tuple(Arm(**arm) if isinstance(arm, dict) else arm for arm in self.arms)
-        object.__setattr__(self, "arms", arms)
+        arms = self.arms
         for name in ("seeds", "environments", "difficulties"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
         object.__setattr__(self, "comparisons", tuple(tuple(pair) for pair in self.comparisons))
-        object.__setattr__(self, "groups", tuple((name, tuple(own)) for name, own in self.groups))
         for name in ("problems", "samples", "slots", "answer_budget"):
             check_range(self, name, 1, whole=True)
         names = [arm.name for arm in arms]
         if not arms or len(set(names)) != len(names) or not self.seeds or len(set(self.seeds)) != len(self.seeds):
             raise mistake("not a study", where=self.name, expected="arms with names of their own, and different seeds")
+        for place, arm in enumerate(arms):
+            if arm.follows and arm.follows not in names[:place]:
+                expected = f"one of {', '.join(names[:place]) or 'none'}"
+                raise mistake("follows no earlier arm", where=f"arm {arm.name}", expected=expected, found=arm.follows)
         for pair in self.comparisons:
             strangers = [one for one in pair if one not in (*names, START)]
             if strangers or len(pair) != 2:
                 expected = f"two of {', '.join((START, *names))}"
                 raise mistake("not a comparison", where="comparisons", expected=expected, found=" - ".join(pair))
-        for name, own in self.groups:
-            if not own or not set(own) <= set(self.environments):
-                found = ", ".join(own) or "nothing"
-                raise mistake("not a group", where=f"groups, {name}", expected="some of the environments", found=found)
+        for group in self.groups:
+            if not group.environments or not set(group.environments) <= set(self.environments):
+                where, found = f"groups, {group.name}", ", ".join(group.environments) or "nothing"
+                raise mistake("not a group", where=where, expected="some of the environments", found=found)
         if not self.initial:
             raise mistake("no model to begin with", where="initial", expected="a directory")
 
@@ -129,7 +143,8 @@ def benchmarks(study: StudyConfig) -> list[str]:
 
 def _trained(study: StudyConfig, arm: Arm, seed: int, run: pathlib.Path) -> Stage:
     given = (f"--config={arm.config}", *arm.overrides)
-    filled = (one.replace("{initial}", study.initial).replace("{seed}", str(seed)) for one in given)
+    initial = str(run.with_name(run_name(arm.follows, seed)) / "model") if arm.follows else study.initial
+    filled = (one.replace("{initial}", initial).replace("{seed}", str(seed)) for one in given)
     arguments = (*filled, f"--workdir={run}")
     kind = "rl" if arm.command == "rl" else "training"
     return Stage(run.name, f"{arm.name}, seed {seed}", kind, _MODULES[arm.command], arguments, str(run), ("model",))

@@ -83,7 +83,7 @@ def figures(study: StudyConfig) -> tuple[str, ...]:
 
 def groups(study: StudyConfig) -> dict[str, tuple[str, ...]]:
     """The environments of each group of problems."""
-    return dict(study.groups) or {"all": study.environments}
+    return {group.name: group.environments for group in study.groups} or {"all": study.environments}
 
 
 def runs(study: StudyConfig, root: pathlib.Path | str) -> dict[str, dict[int, Examined]]:

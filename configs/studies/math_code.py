@@ -1,0 +1,41 @@
+"""Does the stage of mathematics and code lift the families of programs?
+
+    python -m experiments.study --config=configs/studies/math_code.py:initial=out/sft/model,data=out/data \\
+        --workdir=out/study_math_code
+
+Arms from one model at nano scale: the stage as it is, and more supervised finetuning on the same demonstrations.
+Named beforehand: the stage against its start and against the control, on held-out programs of difficulties 1 and 2 -
+what they print, an input for an output, a program from examples. `falsify` is learnt, but not examined: a guess that is
+always the same is right in a third of its problems.
+
+Behind the colon: initial, data, steps, sft_steps, seeds, problems, as in configs/studies/rlve_gym.py.
+"""
+
+from configs.common import as_config, parse
+from zaya_jax.rl.study import START, Arm, StudyConfig
+
+EXAMINED = ("program_output", "program_input", "program_rebuild")
+_LOOP = "configs/rl/math_code.py:scale=nano,initial={initial},seed={seed},steps="
+_SFT = "configs/sft/reasoning.py:scale=nano,initial={initial},"
+
+
+def get_config(argument=None):
+    """The study; `argument` is what stands behind the colon."""
+    given = parse(argument, initial="", data="out/data", steps=80, sft_steps=220, seeds=3, problems=70)
+    sft = f"{_SFT}data={given.data},steps={given.sft_steps}"
+    arms = (
+        Arm("math_code", "rl", f"{_LOOP}{given.steps}", ("--config.held_out.every=0",)),
+        Arm("more_sft", "train", sft, ("--config.data.seed={seed}",)),
+    )
+    return as_config(
+        StudyConfig(
+            name="math_code",
+            initial=given.initial,
+            arms=arms,
+            seeds=tuple(range(given.seeds)),
+            comparisons=(("math_code", START), ("math_code", "more_sft")),
+            environments=EXAMINED,
+            difficulties=(1, 2),
+            problems=given.problems,
+        )
+    )
