@@ -189,6 +189,8 @@ def _enter(guardian: int, memory: int) -> None:
     for descriptor in (0, 1, 2):  # what environments print is dropped: it cannot fill a pipe, nor anybody's memory
         os.dup2(null, descriptor)
     os.close(null)
+    # A shell's background jobs ignore it, and so would their children: an environment acts the same everywhere.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     with contextlib.suppress(ValueError, OSError):  # a lower limit is there already, or this is not Linux
         resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
