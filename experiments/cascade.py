@@ -33,7 +33,7 @@ _GIVEN = ("scale", "initial", "data", "steps", "seed", "without")
 def main(_):
     from zaya_jax.report.cascade import write_cascade
     from zaya_jax.rl.cascade import CascadeConfig, stages
-    from zaya_jax.rl.cascade_run import run
+    from zaya_jax.rl.stages_run import run
 
     workdir = pathlib.Path(FLAGS.workdir)
     if FLAGS.report:
@@ -42,7 +42,7 @@ def main(_):
     plan = stages(config, workdir)
     if FLAGS.dry_run:
         return print(*(stage.command for stage in plan), sep="\n")
-    sys.exit(run(config, plan, workdir))
+    sys.exit(run(config, plan, workdir, write_page=write_cascade))
 
 
 if __name__ == "__main__":

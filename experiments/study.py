@@ -25,8 +25,8 @@ flags.DEFINE_bool("dry_run", False, "Print the commands alone.")
 
 
 def main(_):
-    from zaya_jax.rl.cascade_run import run
-    from zaya_jax.rl.study import StudyConfig, stages
+    from zaya_jax.rl.stages_run import run
+    from zaya_jax.rl.study import FREE, StudyConfig, stages
     from zaya_jax.rl.study_curves import write_curves
     from zaya_jax.rl.study_results import write_results
     from zaya_jax.train.settings import from_dict
@@ -36,7 +36,7 @@ def main(_):
     if FLAGS.dry_run:
         print("\n".join(stage.command for stage in plan))
         return
-    code = 0 if FLAGS.results else run(study, plan, workdir)
+    code = 0 if FLAGS.results else run(study, plan, workdir, free=FREE)
     print(write_results(study, workdir))
     if FLAGS.curves:
         write_curves(study, workdir, FLAGS.curves)

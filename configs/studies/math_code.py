@@ -12,20 +12,19 @@ Behind the colon: initial, data, steps, sft_steps, seeds, problems, as in config
 """
 
 from configs.common import as_config, parse
+from configs.studies.arms import more_sft
 from zaya_jax.rl.study import START, Arm, StudyConfig
 
 EXAMINED = ("program_output", "program_input", "program_rebuild")
 _LOOP = "configs/rl/math_code.py:scale=nano,initial={initial},seed={seed},steps="
-_SFT = "configs/sft/reasoning.py:scale=nano,initial={initial},"
 
 
 def get_config(argument=None):
     """The study; `argument` is what stands behind the colon."""
     given = parse(argument, initial="", data="out/data", steps=80, sft_steps=220, seeds=3, problems=70)
-    sft = f"{_SFT}data={given.data},steps={given.sft_steps}"
     arms = (
         Arm("math_code", "rl", f"{_LOOP}{given.steps}", ("--config.held_out.every=0",)),
-        Arm("more_sft", "train", sft, ("--config.data.seed={seed}",)),
+        more_sft(given),
     )
     return as_config(
         StudyConfig(

@@ -22,11 +22,11 @@ Behind the colon:
 """
 
 from configs.common import as_config, parse
+from configs.studies.arms import more_sft
 from zaya_jax.rl.study import START, Arm, StudyConfig
 
 ENVIRONMENTS = ("addition", "sorting", "cipher")
 _LOOP = "configs/rl/rlve_gym.py:scale=nano,no_length,initial={initial},seed={seed},steps="
-_SFT = "configs/sft/reasoning.py:scale=nano,initial={initial},"
 _SOURCES = ", ".join(f'{{"environment": "{name}"}}' for name in ENVIRONMENTS)
 _ALL = (
     "--config.held_out.every=0", "--config.groups=12", "--config.optimizer.learning_rate=1e-3",
@@ -37,12 +37,12 @@ _ALL = (
 def get_config(argument=None):
     """The study; `argument` is what stands behind the colon."""
     given = parse(argument, initial="", data="out/data", steps=60, sft_steps=180, seeds=3, problems=70)
-    loop, sft = f"{_LOOP}{given.steps}", f"{_SFT}data={given.data},steps={given.sft_steps}"
+    loop = f"{_LOOP}{given.steps}"
     arms = (
         Arm("max_rl_dppo", "rl", loop, _ALL),
         Arm("grpo_clip", "rl", loop, (*_ALL, "--config.rewards.advantage.kind=grpo", "--config.loss=clip")),
         Arm("rejection", "rl", loop, (*_ALL, "--config.rewards.advantage.kind=rejection")),
-        Arm("more_sft", "train", sft, ("--config.data.seed={seed}",)),
+        more_sft(given),
     )
     return as_config(
         StudyConfig(

@@ -5,20 +5,19 @@
 
 Supervised finetuning, reasoning warmup, RLVE-Gym, mathematics and code, the behavioural stage; each from the last one's
 model. Around them what they need: data, attempts for prompts of Markovian RSA, data filtered by the pass rates of the
-policy, a reward model; and Markovian RSA before and after the behavioural stage. A plan is data: `cascade_run` runs it.
+policy, a reward model; and Markovian RSA before and after the behavioural stage. A plan is data: `stages_run` runs it.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import shlex
-from typing import Any, Literal
+from typing import Any
 
 from zaya_jax.environments.families import FAMILIES
 from zaya_jax.errors import mistake
 from zaya_jax.rl.checks import check_range
+from zaya_jax.rl.stages import Kind, Stage
 
-Kind = Literal["data", "training", "rl", "reward", "search"]
 SCALES = ("nano", "8b")
 BEHAVIORAL = ("chat", "simple", "hard")
 # Files of a stage that are filtered by the pass rates of the policy that it begins with (report, IV-B3); 8b only, as
@@ -85,35 +84,6 @@ class CascadeConfig:
         for given in self.steps:
             if not given.rpartition("=")[2].isdecimal() or int(given.rpartition("=")[2]) < 1:
                 raise mistake("no number of steps", where="--steps", expected="20 or NAME=20", found=repr(given))
-
-
-@dataclasses.dataclass(frozen=True)
-class Stage:
-    """A step of the cascade, which is a command of its own.
-
-    Attributes:
-        name: unique.
-        title: for readers.
-        kind: "training" and "reward" leave a model and losses, "rl" a model and steps, "search" candidates, "data"
-            files.
-        module: of the command.
-        arguments: of the command.
-        workdir: what it writes into.
-        products: paths below it: the stage is over when each is there, a file or a directory with a whole model.
-    """
-
-    name: str
-    title: str
-    kind: Kind
-    module: str
-    arguments: tuple[str, ...]
-    workdir: str
-    products: tuple[str, ...]
-
-    @property
-    def command(self) -> str:
-        """As it is typed, to run the stage alone."""
-        return shlex.join(["python", "-m", self.module, *self.arguments])
 
 
 def stages(config: CascadeConfig, workdir: Any) -> list[Stage]:

@@ -1,7 +1,7 @@
 """Studies: several ways to train, each with several seeds from one model, examined on the same held-out problems.
 
 A way is an `Arm`: a command with its configuration. The plan of a study is a list of stages as a cascade has them, so
-that it is run, stopped and gone on with in the same manner (`cascade_run`); `study_results` reads what they leave.
+that it is run, stopped and gone on with in the same manner (`stages_run`); `study_results` reads what they leave.
 """
 
 from __future__ import annotations
@@ -11,10 +11,12 @@ import pathlib
 from typing import Literal
 
 from zaya_jax.errors import mistake
-from zaya_jax.rl.cascade import Stage
 from zaya_jax.rl.checks import check_range
 from zaya_jax.rl.sample_scores import SCORES
+from zaya_jax.rl.stages import Stage
 
+# What may change when a study goes on: finished runs stay what they are.
+FREE = ("seeds", "comparisons", "groups")
 START = "start"  # the model that all arms begin with, examined like them
 SAMPLED, GREEDY = "sampled", "greedy"
 _MODULES = {"rl": "experiments.rl", "train": "experiments.train"}

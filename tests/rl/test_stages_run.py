@@ -15,8 +15,10 @@ import pytest
 
 from tests.evaluation.searching import write_roomy
 from zaya_jax.errors import UserError
-from zaya_jax.rl.cascade import CascadeConfig, Stage
-from zaya_jax.rl.cascade_run import finished, run
+from zaya_jax.report.cascade import write_cascade
+from zaya_jax.rl.cascade import CascadeConfig
+from zaya_jax.rl.stages import Stage
+from zaya_jax.rl.stages_run import finished, run
 
 # Makes `steps` steps, each a line of the trace, a while apart, and then a model. It goes on behind what it has made,
 # and stops between two steps when it is asked to. It says nothing in between, so that nobody's death disturbs it.
@@ -84,23 +86,25 @@ EVERY = [f"{name} {step}" for name in NAMES for step in range(1, STEPS + 1)]
 
 def test_stages_run_in_order_and_once(cascade):
     (plan, workdir), said = cascade, io.StringIO()
-    assert run(CascadeConfig(), plan, workdir, said) == 0
+    assert run(CascadeConfig(), plan, workdir, said, write_page=write_cascade) == 0
     assert traced(workdir) == EVERY
     lines = said.getvalue().splitlines()
     assert f"[b] b begins with {workdir}/a/model after 0" in lines, "what a stage says has its name in front"
     assert (workdir / "logs" / "b.log").read_text() == f"b begins with {workdir}/a/model after 0\n"
     assert lines[-1].startswith("done: all 3 stages") and (workdir / "report.html").is_file()
-    assert run(CascadeConfig(), plan, workdir, io.StringIO()) == 0
+    assert run(CascadeConfig(), plan, workdir, io.StringIO(), write_page=write_cascade) == 0
     assert traced(workdir) == EVERY, "what is finished is not run again"
 
 
 _CHILD = """
 import json, pathlib, sys
-from zaya_jax.rl.cascade import CascadeConfig, Stage
-from zaya_jax.rl.cascade_run import run
+from zaya_jax.report.cascade import write_cascade
+from zaya_jax.rl.cascade import CascadeConfig
+from zaya_jax.rl.stages import Stage
+from zaya_jax.rl.stages_run import run
 plan = [Stage(**{**one, "arguments": tuple(one["arguments"]), "products": tuple(one["products"])})
         for one in json.loads(sys.argv[1])]
-sys.exit(run(CascadeConfig(), plan, pathlib.Path(sys.argv[2])))
+sys.exit(run(CascadeConfig(), plan, pathlib.Path(sys.argv[2]), write_page=write_cascade))
 """
 
 
@@ -122,7 +126,7 @@ def test_killed_at_a_boundary_or_inside_a_stage_it_goes_on(cascade, root, steps,
         time.sleep(0.01)
     child.send_signal(signal.SIGKILL)
     assert child.wait() == -signal.SIGKILL, "it was killed on its way"
-    assert run(CascadeConfig(), plan, workdir, io.StringIO()) == 0
+    assert run(CascadeConfig(), plan, workdir, io.StringIO(), write_page=write_cascade) == 0
     assert traced(workdir) == EVERY and all(finished(stage) for stage in plan)
 
 
@@ -136,13 +140,13 @@ def test_a_signal_is_passed_on(cascade):
 
     asking = threading.Thread(target=ask)
     asking.start()
-    assert run(CascadeConfig(), plan, workdir, said) == 0
+    assert run(CascadeConfig(), plan, workdir, said, write_page=write_cascade) == 0
     asking.join()
     assert "[b] stopped after step" in said.getvalue(), "the stage heard it, and ended in its own way"
     assert said.getvalue().splitlines()[-1].startswith("stopped in stage b; the same command goes on")
     made = len(traced(workdir))
     assert STEPS < made < 2 * STEPS and not (workdir / "c").exists()
-    assert run(CascadeConfig(), plan, workdir, io.StringIO()) == 0
+    assert run(CascadeConfig(), plan, workdir, io.StringIO(), write_page=write_cascade) == 0
     assert traced(workdir) == EVERY
 
 
@@ -150,7 +154,7 @@ def test_a_signal_is_passed_on(cascade):
 def test_a_failing_stage_ends_it(cascade, initial, tmp_path, capsys, code, handed_on):
     _, workdir = cascade
     plan = make_plan(initial, tmp_path, b=code)
-    assert run(CascadeConfig(), plan, workdir, io.StringIO()) == handed_on
+    assert run(CascadeConfig(), plan, workdir, io.StringIO(), write_page=write_cascade) == handed_on
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"error: stage b failed with exit code {handed_on}; see {workdir}/logs/b.log; alone: ")
     assert line.endswith(plan[1].command) and plan[1].command.startswith("python -m standing_in b ")
@@ -160,12 +164,12 @@ def test_a_failing_stage_ends_it(cascade, initial, tmp_path, capsys, code, hande
 def test_a_stage_that_makes_nothing_is_an_error(cascade, initial, tmp_path):
     plan = make_plan(initial, tmp_path, a="nothing")
     with pytest.raises(UserError, match="stage a: ended without what it makes; expected model; see"):
-        run(CascadeConfig(), plan, cascade[1], io.StringIO())
+        run(CascadeConfig(), plan, cascade[1], io.StringIO(), write_page=write_cascade)
 
 
 def test_a_damaged_model_is_not_finished(cascade):
     plan, workdir = cascade
-    assert run(CascadeConfig(), plan[:1], workdir, io.StringIO()) == 0 and finished(plan[0])
+    assert run(CascadeConfig(), plan[:1], workdir, io.StringIO(), write_page=write_cascade) == 0 and finished(plan[0])
     (weights,) = (workdir / "a" / "model").glob("*.safetensors")
     weights.write_bytes(weights.read_bytes()[:-100])
     assert not finished(plan[0])
@@ -183,14 +187,15 @@ def test_a_file_is_finished_when_there_is_something_in_it(tmp_path):
 
 def test_a_directory_is_of_one_cascade(cascade):
     plan, workdir = cascade
-    assert run(CascadeConfig(), plan[:1], workdir, io.StringIO()) == 0
+    assert run(CascadeConfig(), plan[:1], workdir, io.StringIO(), write_page=write_cascade) == 0
     with pytest.raises(UserError, match="the directory of another run; found seed: 0 -> 1"):
-        run(CascadeConfig(seed=1), plan, workdir, io.StringIO())
+        run(CascadeConfig(seed=1), plan, workdir, io.StringIO(), write_page=write_cascade)
+    assert run(CascadeConfig(seed=1), plan[:1], workdir, io.StringIO(), free=("seed",)) == 0
 
 
 def test_the_plan_is_written_with_relative_directories(cascade):
     plan, workdir = cascade
-    run(CascadeConfig(), plan[:1], workdir, io.StringIO())
+    run(CascadeConfig(), plan[:1], workdir, io.StringIO(), write_page=write_cascade)
     (stage,) = json.loads((workdir / "stages.json").read_text())["stages"]
     assert stage["workdir"] == "a" and stage["command"] == plan[0].command
     assert pathlib.Path(plan[0].workdir) == workdir / "a"

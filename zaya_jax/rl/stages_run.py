@@ -1,6 +1,6 @@
-"""Runs a cascade: each stage is a process of its own, and over when what it makes is there and whole.
+"""Runs a plan: each stage is a process of its own, and over when what it makes is there and whole.
 
-Nothing else tells how far a cascade is: killed at any moment, the same command passes over what is finished and starts
+Nothing else tells how far a plan is: killed at any moment, the same command passes over what is finished and starts
 the stage that was under way once more, which goes on from its own last checkpoint.
 """
 
@@ -16,27 +16,37 @@ import pathlib
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
-from typing import TextIO
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TextIO
 
 from zaya_jax.checkpoint import open_checkpoint
 from zaya_jax.errors import UserError, mistake
-from zaya_jax.report.cascade import PAGE, PLAN, SCHEMA, write_cascade
-from zaya_jax.rl.cascade import CascadeConfig, Stage
+from zaya_jax.report.cascade import PLAN, SCHEMA
+from zaya_jax.rl.stages import Stage
 from zaya_jax.train import workdir as place
 from zaya_jax.train.settings import conflicts
 
 LOGS, _LOCK = "logs", ".lock"
 
 
-def run(config: CascadeConfig, plan: Sequence[Stage], workdir: pathlib.Path, sink: TextIO | None = None) -> int:
-    """Runs what is not finished yet, in order; the page is written anew after each stage.
+def run(
+    config: Any,
+    plan: Sequence[Stage],
+    workdir: pathlib.Path,
+    sink: TextIO | None = None,
+    *,
+    free: Sequence[str] = (),
+    write_page: Callable[[pathlib.Path], pathlib.Path] | None = None,
+) -> int:
+    """Runs what is not finished yet, in order.
 
     Args:
-        config: of the cascade; a directory is of one only.
-        plan: its stages.
-        workdir: a new directory, or that of the same cascade.
+        config: what the plan was made of, a dataclass; a directory is of one only.
+        plan: the stages.
+        workdir: a new directory, or that of the same plan.
         sink: where the stages' words go, their names in front; each has a file in logs/ as well.
+        free: what of the configuration may change when a plan goes on.
+        write_page: (workdir) -> the page about it, written anew after each stage; None for none.
 
     Returns:
         The exit code: that of a stage that failed, which is said in a line on stderr; else 0, also if a signal stopped
@@ -45,7 +55,7 @@ def run(config: CascadeConfig, plan: Sequence[Stage], workdir: pathlib.Path, sin
     Raises:
         UserError: the directory is another run's or cannot be used, or a stage ended well without what it makes.
     """
-    place.claim(workdir, config, functools.partial(conflicts, free=()))
+    place.claim(workdir, config, functools.partial(conflicts, free=free))
     write_plan(plan, workdir)
     say = sink or sys.stdout
     with _locked(workdir / _LOCK, say) as lock, _Signals() as signals:
@@ -59,15 +69,16 @@ def run(config: CascadeConfig, plan: Sequence[Stage], workdir: pathlib.Path, sin
                 return 0
             _tell(say, f"{head}: {stage.command}")
             code = _run_stage(stage, workdir / LOGS / f"{stage.name}.log", lock, signals, say)
-            _write_page(workdir, say)
+            _page(write_page, workdir, say)
             if not finished(stage):
                 return _unfinished(stage, workdir, code, signals.asked is not None, say)
-    _tell(say, f"done: all {len(plan)} stages; the page is {workdir / PAGE}")
+    page = _page(write_page, workdir, say)
+    _tell(say, f"done: all {len(plan)} stages" + (f"; the page is {page}" if page else ""))
     return 0
 
 
 def write_plan(plan: Sequence[Stage], workdir: pathlib.Path) -> None:
-    """Writes the stages down for the page, beside and renamed; directories relative, as a cascade may be moved."""
+    """Writes the stages down for the page, beside and renamed; directories relative, as a plan's may be moved."""
     records = [{**dataclasses.asdict(stage), "workdir": os.path.relpath(stage.workdir, workdir),
                 "command": stage.command} for stage in plan]  # fmt: skip
     beside = workdir / f".{PLAN}.tmp"
@@ -113,7 +124,7 @@ def _run_stage(stage: Stage, log: pathlib.Path, lock: int, signals: _Signals, sa
 def _started(command: Sequence[str], lock: int) -> subprocess.Popen:
     """A child in a session of its own, as Ctrl-C would reach it twice otherwise.
 
-    It holds the cascade's lock: should the cascade be killed, the next one waits until the child is gone too, which is
+    It holds the plan's lock: should whoever runs it be killed, the next one waits until the child is gone too, which is
     when it next has something to say and nobody reads it.
     """
     return subprocess.Popen(
@@ -136,12 +147,13 @@ def _unfinished(stage: Stage, workdir: pathlib.Path, code: int, asked: bool, say
     return code
 
 
-def _write_page(workdir: pathlib.Path, say: TextIO) -> None:
-    """A page that cannot be made stops no cascade."""
+def _page(write_page: Callable[[pathlib.Path], pathlib.Path] | None, workdir: pathlib.Path, say: TextIO):
+    """The page, if there is to be one; one that cannot be made stops nothing."""
     try:
-        write_cascade(workdir)
+        return None if write_page is None else write_page(workdir)
     except UserError as error:
         _tell(say, f"warning: no page: {error}")
+        return None
 
 
 def _tell(say: TextIO, line: str) -> None:
@@ -180,7 +192,7 @@ class _Signals:
 
 @contextlib.contextmanager
 def _locked(path: pathlib.Path, say: TextIO) -> Iterator[int]:
-    """The descriptor of a lock that one cascade, or what it left behind, holds."""
+    """The descriptor of a lock that one run of a plan, or what it left behind, holds."""
     with path.open("ab") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
