@@ -1,15 +1,14 @@
 """The behavioural stage on a tiny model: its three phases through `run`, what is on record, and what goes on."""
 
 import io
-import json
 
 import numpy as np
 import pytest
 
 from tests.evaluation.searching import write_roomy
+from tests.rl import tiny_runs
 from tests.rl.scripted import write_reward_model
 from zaya_jax.errors import UserError
-from zaya_jax.report.metrics import read_metrics
 from zaya_jax.rl.advantages import AdvantageConfig
 from zaya_jax.rl.config import HeldOutConfig, RlConfig
 from zaya_jax.rl.generation import Decoding
@@ -17,8 +16,6 @@ from zaya_jax.rl.reward_scores import RewardModelConfig
 from zaya_jax.rl.run import run
 from zaya_jax.rl.scheduling import Schedule, Source
 from zaya_jax.rl.scoring import RewardConfig
-from zaya_jax.train.config import CheckpointPolicy
-from zaya_jax.train.optimizer import OptimizerConfig
 from zaya_jax.train.settings import from_dict, to_json
 
 pytestmark = pytest.mark.usefixtures("quick_programs")
@@ -40,29 +37,16 @@ def config(models, phase, **changes) -> RlConfig:
     model = RewardModelConfig(str(models[1]), rows=4, length=256)
     values = {
         "name": phase,
-        "initial": str(models[0]),
         "schedule": Schedule((Source(environment, cap=1),)),
         "decoding": Decoding(4, thinking_budget=12, answer_budget=8, slots=4, chunk=32, prompt_budget=128),
         "rewards": RewardConfig(AdvantageConfig("grpo"), key="score", model=model, gate=gate),
-        "optimizer": OptimizerConfig("muon", learning_rate=1e-3, momentum=0.0),
         "steps": 2,
         "groups": 2,
         "waves": 1,
-        "rows": 4,
         "length": 160,
         "parity_every": 0,
-        "held_out": HeldOutConfig(every=2, problems=2, answers=2),
-        "checkpoints": CheckpointPolicy(every=1),
     }
-    return RlConfig(**values | changes)
-
-
-def rollouts(workdir):
-    return [json.loads(line) for line in (workdir / "rollouts.jsonl").read_text().splitlines()]
-
-
-def records(workdir, kind):
-    return [record for record in read_metrics(workdir / "metrics.jsonl") if record["kind"] == kind]
+    return tiny_runs.config(models[0], **values | changes)
 
 
 @pytest.fixture(scope="module", params=PHASES)
@@ -80,7 +64,7 @@ def test_rewards_are_scores_behind_the_gate(finished):
     """By hand from the log: answers with a score are paid it, sigmoid of it, or 0; the others never more than these."""
     phase, workdir = finished
     groups = {}
-    for row in rollouts(workdir):
+    for row in tiny_runs.rollouts(workdir):
         groups.setdefault(row["group"], []).append(row)
     for group in groups.values():
         known = [row for row in group if row["score"] is not None]
@@ -94,7 +78,7 @@ def test_rewards_are_scores_behind_the_gate(finished):
 
 def test_advantages_are_grpos(finished):
     groups = {}
-    for row in rollouts(finished[1]):
+    for row in tiny_runs.rollouts(finished[1]):
         if row["dropped"] is None:
             groups.setdefault(row["group"], []).append(row)
     for group in groups.values():
@@ -107,8 +91,8 @@ def test_advantages_are_grpos(finished):
 
 def test_metrics_tell_of_scores(finished):
     phase, workdir = finished
-    rows = rollouts(workdir)
-    for record in records(workdir, "step"):
+    rows = tiny_runs.rollouts(workdir)
+    for record in tiny_runs.records(workdir, "step"):
         own = [row for row in rows if row["step"] == record["step"]]
         known = [row["score"] for row in own if row["score"] is not None]
         told = record["scores"]
@@ -120,7 +104,7 @@ def test_metrics_tell_of_scores(finished):
         (environment,) = record["environments"].values()
         assert environment["pass_rate"] == pytest.approx(np.mean([row["correct"] for row in own]))
         assert 0 <= environment["verified"] <= 1
-    assert all(look["score"] is None or np.isfinite(look["score"]) for look in records(workdir, "look"))
+    assert all(look["score"] is None or np.isfinite(look["score"]) for look in tiny_runs.records(workdir, "look"))
 
 
 def test_a_stopped_run_goes_on_bit_by_bit_and_only_with_its_reward_model(models, tmp_path):
@@ -132,7 +116,7 @@ def test_a_stopped_run_goes_on_bit_by_bit_and_only_with_its_reward_model(models,
         if step.name == "2":
             _remove(step)
     assert run(own, stopped, sink=io.StringIO())
-    assert rollouts(stopped) == rollouts(whole)
+    assert tiny_runs.rollouts(stopped) == tiny_runs.rollouts(whole)
     head = models[1] / "reward_head.safetensors"
     content = head.read_bytes()
     try:
