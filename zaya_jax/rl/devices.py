@@ -51,10 +51,7 @@ def divide(config: RlConfig) -> Devices:
         fix = "start one process, which has all devices of its machine"
         raise mistake("reinforcement learning has one process", expected=1, found=jax.process_count(), fix=fix)
     devices = jax.devices()
-    own = 0 if config.pipeline is None else config.pipeline.devices
-    if own >= len(devices):
-        expected = f"at most {len(devices) - 1} of {len(devices)}"
-        raise mistake("leaves the learner no device", where="pipeline.devices", expected=expected, found=own)
+    own = engine_devices(config, len(devices))
     learner = config.mesh.make(devices[: len(devices) - own])
     if config.pipeline is not None and learner is not None and own == 0:
         fix = "give the engine some, or set mesh.data=1"
@@ -63,6 +60,15 @@ def divide(config: RlConfig) -> Devices:
     engine = make_mesh(devices[-own:], data=-1) if own else shared
     check_sizes(config, batch_shards(learner), column_shards(learner), batch_shards(engine))
     return Devices(learner, engine)
+
+
+def engine_devices(config: RlConfig, count: int) -> int:
+    """How many of `count` devices are the engine's alone. Raises a UserError if none is left for the learner."""
+    own = 0 if config.pipeline is None else config.pipeline.devices
+    if own >= count:
+        expected = f"at most {count - 1} of {count}"
+        raise mistake("leaves the learner no device", where="pipeline.devices", expected=expected, found=own)
+    return own
 
 
 def check_sizes(config: RlConfig, rows: int, columns: int, slots: int) -> None:

@@ -14,12 +14,11 @@ from typing import NamedTuple
 
 import jax
 
-from zaya_jax.errors import mistake
 from zaya_jax.model import Execution, init_cache
 from zaya_jax.model.config import ModelConfig
 from zaya_jax.parallel import mesh_shape
 from zaya_jax.rl.config import RlConfig
-from zaya_jax.rl.devices import check_sizes
+from zaya_jax.rl.devices import check_sizes, engine_devices
 from zaya_jax.sampling.decode import bucket
 from zaya_jax.train.plan_memory import Item, Memory, biases, layer_weights, memory, residuals
 from zaya_jax.train.plan_setup import ONE, Setup, Sizes, trained
@@ -54,10 +53,7 @@ def plan(config: RlConfig, model: ModelConfig, devices: int, chip: str) -> Plan:
     Raises:
         UserError: the mesh does not fit the devices, or something does not divide evenly.
     """
-    own = 0 if config.pipeline is None else config.pipeline.devices
-    if own >= devices:
-        expected = f"at most {devices - 1} of {devices}"
-        raise mistake("leaves the learner no device", where="pipeline.devices", expected=expected, found=own)
+    own = engine_devices(config, devices)
     sizes = Sizes(*mesh_shape(dataclasses.asdict(config.mesh), devices - own))
     spread = own or math.prod(sizes)
     check_sizes(config, math.prod(sizes) // sizes.context, sizes.context, spread)
