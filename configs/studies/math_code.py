@@ -3,27 +3,34 @@
     python -m experiments.study --config=configs/studies/math_code.py:initial=out/sft/model,data=out/data \\
         --workdir=out/study_math_code
 
-Arms from one model at nano scale: the stage as it is, and more supervised finetuning on the same demonstrations.
-Named beforehand: the stage against its start and against the control, on held-out programs of difficulties 1 and 2 -
-what they print, an input for an output, a program from examples. `falsify` is learnt, but not examined: a guess that is
-always the same is right in a third of its problems.
+Arms from one model at nano scale: the stage's families of programs with its length reward, and more supervised
+finetuning on the same demonstrations. Named beforehand: the stage against its start and against the control, on
+held-out programs of difficulties 2 and 3 - what they print, an input for an output, a program from examples. `falsify`
+is learnt, but not examined: a guess that is always the same is right in a third of its problems. Groups and rate as in
+configs/studies/rlve_gym.py; addition and chain, the stage's mathematics at nano, are left out for the same reason.
 
 Behind the colon: initial, data, steps, sft_steps, seeds, problems, as in configs/studies/rlve_gym.py.
 """
 
 from configs.common import as_config, parse
+from configs.rl.stage import CAPS
 from configs.studies.arms import more_sft
 from zaya_jax.rl.study import START, Arm, StudyConfig
 
 EXAMINED = ("program_output", "program_input", "program_rebuild")
 _LOOP = "configs/rl/math_code.py:scale=nano,initial={initial},seed={seed},steps="
+_SOURCES = ", ".join(f'{{"environment": "{name}", "cap": {CAPS.get(name, -1)}}}' for name in (*EXAMINED, "falsify"))
+_ALL = (
+    "--config.held_out.every=0", "--config.groups=12", "--config.optimizer.learning_rate=1e-3",
+    f"--config.schedule.sources=[{_SOURCES}]",
+)  # fmt: skip
 
 
 def get_config(argument=None):
     """The study; `argument` is what stands behind the colon."""
-    given = parse(argument, initial="", data="out/data", steps=80, sft_steps=220, seeds=3, problems=70)
+    given = parse(argument, initial="", data="out/data", steps=60, sft_steps=400, seeds=3, problems=70)
     arms = (
-        Arm("math_code", "rl", f"{_LOOP}{given.steps}", ("--config.held_out.every=0",)),
+        Arm("math_code", "rl", f"{_LOOP}{given.steps}", _ALL),
         more_sft(given),
     )
     return as_config(
@@ -34,7 +41,7 @@ def get_config(argument=None):
             seeds=tuple(range(given.seeds)),
             comparisons=(("math_code", START), ("math_code", "more_sft")),
             environments=EXAMINED,
-            difficulties=(1, 2),
+            difficulties=(2, 3),
             problems=given.problems,
         )
     )

@@ -36,7 +36,7 @@ _ALL = (
 
 def get_config(argument=None):
     """The study; `argument` is what stands behind the colon."""
-    given = parse(argument, initial="", data="out/data", steps=60, sft_steps=180, seeds=3, problems=70)
+    given = parse(argument, initial="", data="out/data", steps=60, sft_steps=400, seeds=3, problems=70)
     loop = f"{_LOOP}{given.steps}"
     arms = (
         Arm("max_rl_dppo", "rl", loop, _ALL),

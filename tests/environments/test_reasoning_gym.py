@@ -50,6 +50,14 @@ STAND_IN = """
                 time.sleep(60)
             return super().__getitem__(index)
 
+    class Hostile(Sums):
+        scored = []
+        def score_answer(self, answer, entry):
+            self.scored.append(answer)
+            if answer.startswith("write "):
+                open(answer.split()[1], "w")
+            return float(len(self.scored) == 1)
+
     class Refusing(Sums):
         def __getitem__(self, index):
             raise ValueError("never")
@@ -70,6 +78,7 @@ STAND_IN = """
             return Config(**defaults, **{key: self.attributes[key].levels[at] for key, at in self.levels.items()})
 
     DATASETS = {"sums": (Sums, Config), "flat": (Sums, Config), "late": (Late, Config), "long": (Long, Config),
+                "hostile": (Hostile, Config),
                 "refusing": (Refusing, Config), "sudoku": (Sums, Config)}
     CURRICULA = {"sums": Curriculum}
 
@@ -169,6 +178,18 @@ def test_nothing_is_scored_outside_of_a_worker(workers):
     environment = named("reasoning_gym:flat")
     with pytest.raises(UserError, match=r"scores in a worker only; verify through zaya_jax\.environments\.workers"):
         environment.verify(problem, "<answer>1</answer>")
+
+
+def test_a_scorer_is_confined_and_what_it_keeps_is_gone(workers, tmp_path):
+    problem = workers.generate("reasoning_gym:hostile", 0, 0).result()
+    answers = ["first", f"write {tmp_path / 'new'}", "third"]
+    verdicts = [workers.verify("reasoning_gym:hostile", problem, f"<answer>{one}</answer>").result() for one in answers]
+    assert [(one.correct, one.error) for one in verdicts] == [
+        (True, None),
+        (False, "scorer: PermissionError"),
+        (True, None),
+    ]
+    assert not (tmp_path / "new").exists()
 
 
 def test_a_problem_of_another_version_is_not_scored(workers):

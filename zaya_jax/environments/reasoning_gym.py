@@ -22,6 +22,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from zaya_jax.environments.answer_tags import REQUEST, last_answer
+from zaya_jax.environments.confined import check_confinement, confined
 from zaya_jax.environments.environment import Environment, Problem, Verdict
 from zaya_jax.environments.worker_main import in_worker
 from zaya_jax.errors import mistake
@@ -71,11 +72,12 @@ def reasoning_gym_environment(name: str) -> Environment:
     """The environment of a data set.
 
     Raises:
-        UserError: reasoning-gym is not installed, has no such data set, or it is denied.
+        UserError: reasoning-gym is not installed, has no such data set, it is denied, or its scorer cannot be confined.
     """
     where = f"environment reasoning_gym:{name}"
     if name in DENIED:
         raise mistake("is not usable for training", where=where, found=DENIED[name])
+    check_confinement(where)
     factory = _factory(where)
     if name not in factory.DATASETS:
         close = difflib.get_close_matches(name, factory.DATASETS, 1)
@@ -119,7 +121,7 @@ def _first(name: str, seed: int, difficulty: int) -> tuple[int, dict[str, Any]]:
 
 
 def _verify(name: str, problem: Problem, response: str) -> Verdict:
-    """Raises UserError outside of a worker: some scorers hang, and some have run what they were to score."""
+    """Raises UserError outside of a worker, whose time is limited: some scorers hang."""
     if not in_worker():
         fix = "verify through zaya_jax.environments.workers.Workers"
         raise mistake("reasoning-gym scores in a worker only", where=problem.id, fix=fix)
@@ -131,14 +133,20 @@ def _verify(name: str, problem: Problem, response: str) -> Verdict:
         return Verdict(0.0, False, False, "no answer")
     # The entry is made once more: what JSON does to its metadata (tuples, keys that are numbers), scorers may not like.
     entry = _entry(name, hidden["seed"], hidden["level"])
+    dataset = _dataset(name, hidden["seed"], hidden["level"])
+    return Verdict(*confined(_scored, dataset, answer, entry))
+
+
+def _scored(dataset: Any, answer: str, entry: dict[str, Any]) -> tuple[float, bool, bool, str | None, str]:
+    """The fields of the verdict, from a scorer that may do what it likes here."""
     try:
-        score = float(_dataset(name, hidden["seed"], hidden["level"]).score_answer(answer, entry))
+        score = float(dataset.score_answer(answer, entry))
     except MemoryError:
         raise
     except Exception as error:  # of what is no answer, in prime_factorization for instance
-        return Verdict(0.0, False, True, f"scorer: {type(error).__name__}", answer)
+        return 0.0, False, True, f"scorer: {type(error).__name__}", answer
     correct = score >= PASSING and not (score < 1 and _holds(answer, entry["answer"]))
-    return Verdict(float(correct), correct, True, None if correct else f"score {score:.3g}", answer)
+    return float(correct), correct, True, None if correct else f"score {score:.3g}", answer
 
 
 def _holds(answer: str, gold: Any) -> bool:

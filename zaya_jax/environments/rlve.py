@@ -23,6 +23,7 @@ import types
 from typing import Any
 
 from zaya_jax.environments.answer_tags import REQUEST, last_answer
+from zaya_jax.environments.confined import check_confinement, confined
 from zaya_jax.environments.environment import Environment, Problem, Verdict
 from zaya_jax.environments.worker_main import in_worker
 from zaya_jax.errors import UserError, mistake
@@ -40,12 +41,14 @@ def rlve_environment(name: str, path: pathlib.Path | str) -> Environment:
         path: the folder that holds `Gym`.
 
     Raises:
-        UserError: there is no checkout, it cannot be imported, has no such identifier, or that is denied.
+        UserError: there is no checkout, it cannot be imported, has no such identifier, that is denied, or its verifier
+            cannot be confined.
     """
     path = pathlib.Path(path).expanduser().resolve()
     where = f"environment rlve:{name}@{path}"
     if name in DENIED:
         raise mistake("is not usable for training", where=where, found=DENIED[name])
+    check_confinement(where)
     environments, controllers = _registries(path, where)
     for registry in (environments, controllers):
         if name not in registry:
@@ -75,10 +78,15 @@ def _verify(pair: tuple[Any, Any], problem: Problem, response: str) -> Verdict:
         return Verdict(0.0, False, False, "no answer")
     task = pair[0]()
     task.set_config(json.loads(json.dumps(problem.hidden["config"])))  # a copy: tasks may write into it
+    return Verdict(*confined(_scored, task, answer))
+
+
+def _scored(task: Any, answer: str) -> tuple[float, bool, bool, str | None, str]:
+    """The fields of the verdict, from a verifier that may do what it likes here."""
     found = task.verifier(f"<answer>{answer}</answer>")
     correct = bool(found["accuracy"])
     told = None if correct else f"score {float(found['reward']):.3g}"
-    return Verdict(float(correct), correct, bool(found["format_score"]), told, answer)
+    return float(correct), correct, bool(found["format_score"]), told, answer
 
 
 def _controller(kind: Any, difficulty: int) -> Any:

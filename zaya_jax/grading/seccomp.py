@@ -1,7 +1,9 @@
-"""The system calls that no graded program needs and that kernels are attacked through, as a seccomp filter.
+"""System calls that are refused, as seccomp filters.
 
-A second wall: what these calls would reach is out of reach by namespaces and missing privileges already. The filter is
-a list of refusals, not of permissions, so that it does not break with the next version of Python or libc.
+`program()` is for graded programs: calls that none needs and that kernels are attacked through. A second wall: what
+they would reach is out of reach by namespaces and missing privileges already. `computing()` is for a function that may
+read and compute, and is the only wall there. Both are lists of refusals, not of permissions, so that they do not break
+with the next version of Python or libc.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from __future__ import annotations
 import errno
 import platform
 import struct
+import sys
 
 # name: (x86_64, aarch64), of the kernel's tables arch/x86/entry/syscalls/syscall_64.tbl and include/uapi/asm-generic.
 REFUSED = {
@@ -71,15 +74,95 @@ REFUSED = {
     "msgget": (68, 186),
     "semget": (64, 190),
 }
+# Whatever changes something that is not the process's own. None: that machine has no such call.
+CHANGING = {
+    # programs and processes
+    "fork": (57, None),
+    "vfork": (58, None),
+    "execve": (59, 221),
+    "execveat": (322, 281),
+    "kill": (62, 129),
+    "tkill": (200, 130),
+    "tgkill": (234, 131),
+    "rt_sigqueueinfo": (129, 138),
+    "rt_tgsigqueueinfo": (297, 240),
+    "pidfd_open": (434, 434),
+    "pidfd_send_signal": (424, 424),
+    "setpgid": (109, 154),
+    "setsid": (112, 157),
+    "setpriority": (141, 140),
+    "ioprio_set": (251, 30),
+    "sched_setaffinity": (203, 122),
+    "sched_setscheduler": (144, 119),
+    "sched_setparam": (142, 118),
+    "sched_setattr": (314, 274),
+    "migrate_pages": (256, 238),
+    "move_pages": (279, 239),
+    "process_madvise": (440, 440),
+    "process_mrelease": (448, 448),
+    # sockets, queues, memory and semaphores of other processes
+    "socket": (41, 198),
+    "socketpair": (53, 199),
+    "mq_open": (240, 180),
+    "mq_unlink": (241, 181),
+    "shmat": (30, 196),
+    "shmctl": (31, 195),
+    "semop": (65, 193),
+    "semtimedop": (220, 192),
+    "semctl": (66, 191),
+    "msgsnd": (69, 189),
+    "msgrcv": (70, 188),
+    "msgctl": (71, 187),
+    # files
+    "creat": (85, None),
+    "unlink": (87, None),
+    "unlinkat": (263, 35),
+    "rename": (82, None),
+    "renameat": (264, 38),
+    "renameat2": (316, 276),
+    "mkdir": (83, None),
+    "mkdirat": (258, 34),
+    "rmdir": (84, None),
+    "link": (86, None),
+    "linkat": (265, 37),
+    "symlink": (88, None),
+    "symlinkat": (266, 36),
+    "mknod": (133, None),
+    "mknodat": (259, 33),
+    "truncate": (76, 45),
+    "ftruncate": (77, 46),
+    "fallocate": (285, 47),
+    "chmod": (90, None),
+    "fchmod": (91, 52),
+    "fchmodat": (268, 53),
+    "fchmodat2": (452, 452),
+    "chown": (92, None),
+    "fchown": (93, 55),
+    "lchown": (94, None),
+    "fchownat": (260, 54),
+    "utime": (132, None),
+    "utimes": (235, None),
+    "futimesat": (261, None),
+    "utimensat": (280, 88),
+    "setxattr": (188, 5),
+    "lsetxattr": (189, 6),
+    "fsetxattr": (190, 7),
+    "removexattr": (197, 14),
+    "lremovexattr": (198, 15),
+    "fremovexattr": (199, 16),
+}
 _MACHINES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}
 _CLONE, _CLONE3, _SOCKET = (56, 220), (435, 435), (41, 198)
+_OPEN, _OPENAT, _OPENAT2, _PRLIMIT = (2, None), (257, 56), (437, 437), (302, 261)
+_WRITING = 0o1103  # O_WRONLY, O_RDWR, O_CREAT, O_TRUNC
+_THREAD = 0x10000  # CLONE_THREAD: no new process
 _NEW_NAMESPACES = 0x7E020000  # CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET
 _X32 = 0x40000000  # the same calls under other numbers
 _FAMILIES = (1, 2, 10)  # unix, inet, inet6: vsock, netlink and packet sockets are not all bound to a network namespace
 
 _LOAD, _EQUAL, _AT_LEAST, _ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
 _ALLOW, _ERRNO, _KILL = 0x7FFF0000, 0x00050000, 0x80000000
-_NUMBER, _ARCHITECTURE, _FIRST_ARGUMENT = 0, 4, 16  # offsets in struct seccomp_data
+_NUMBER, _ARCHITECTURE, _FIRST_ARGUMENT, _ARGUMENT = 0, 4, 16, 8  # offsets in struct seccomp_data, and a size
 
 
 def _op(code: int, value: int, if_true: int = 0, if_false: int = 0) -> bytes:
@@ -88,6 +171,9 @@ def _op(code: int, value: int, if_true: int = 0, if_false: int = 0) -> bytes:
 
 def _fail(error: int) -> bytes:
     return _op(_RETURN, _ERRNO | error)
+
+
+_ALLOWED = _op(_RETURN, _ALLOW)
 
 
 def program(machine: str | None = None) -> bytes:
@@ -99,24 +185,53 @@ def program(machine: str | None = None) -> bytes:
     column, architecture = _MACHINES.get(machine or platform.machine(), (None, None))
     if column is None:
         return b""
-    filters = [
+    filters = _begun(column, architecture) + _refusals(REFUSED, column)
+    filters += _by_argument(_CLONE[column], 0, (_op(_ANY_BIT, _NEW_NAMESPACES, 0, 1), _fail(errno.EPERM), _ALLOWED))
+    families = [_op(_EQUAL, family, len(_FAMILIES) - i, 0) for i, family in enumerate(_FAMILIES)]
+    filters += _by_argument(_SOCKET[column], 0, (*families, _fail(errno.EAFNOSUPPORT), _ALLOWED))
+    return b"".join([*filters, _ALLOWED])
+
+
+def computing(machine: str | None = None) -> bytes:
+    """Returns the filter of a process that may read files, compute and write to what is open, in threads of its own.
+
+    Beyond what `program` refuses: sockets, programs and processes, signals to any, files that are opened for writing,
+    and whatever changes files or other processes. Empty where there is no seccomp, or none whose numbers are known.
+    """
+    column, architecture = _MACHINES.get(machine or platform.machine(), (None, None))
+    if column is None or (machine is None and sys.platform != "linux"):
+        return b""
+    filters = _begun(column, architecture) + _refusals(REFUSED | CHANGING, column)
+    filters += [_op(_EQUAL, _OPENAT2[column], 0, 1), _fail(errno.ENOSYS)]  # its flags lie where no filter can read
+    for call, place in ((_OPEN, 1), (_OPENAT, 2)):
+        filters += _by_argument(call[column], place, (_op(_ANY_BIT, _WRITING, 0, 1), _fail(errno.EPERM), _ALLOWED))
+    filters += _by_argument(_CLONE[column], 0, (_op(_ANY_BIT, _THREAD, 1, 0), _fail(errno.EPERM), _ALLOWED))
+    filters += _by_argument(_PRLIMIT[column], 0, (_op(_EQUAL, 0, 1, 0), _fail(errno.EPERM), _ALLOWED))  # of others
+    return b"".join([*filters, _ALLOWED])
+
+
+def _begun(column: int, architecture: int) -> list[bytes]:
+    """Behind these lines the accumulator holds the number of a call of this very architecture."""
+    x32 = (_op(_AT_LEAST, _X32, 0, 1), _fail(errno.ENOSYS)) if column == 0 else ()
+    return [
         _op(_LOAD, _ARCHITECTURE),
         _op(_EQUAL, architecture, 1, 0),
         _op(_RETURN, _KILL),
         _op(_LOAD, _NUMBER),
-        *((_op(_AT_LEAST, _X32, 0, 1), _fail(errno.ENOSYS)) if column == 0 else ()),
+        *x32,
     ]
-    for numbers in REFUSED.values():
-        filters += [_op(_EQUAL, numbers[column], 0, 1), _fail(errno.EPERM)]
-    filters += [_op(_EQUAL, _CLONE3[column], 0, 1), _fail(errno.ENOSYS)]
-    filters += [
-        _op(_EQUAL, _CLONE[column], 0, 4),
-        _op(_LOAD, _FIRST_ARGUMENT),
-        _op(_ANY_BIT, _NEW_NAMESPACES, 0, 1),
-        _fail(errno.EPERM),
-        _op(_RETURN, _ALLOW),
-    ]
-    filters += [_op(_EQUAL, _SOCKET[column], 0, 3 + len(_FAMILIES)), _op(_LOAD, _FIRST_ARGUMENT)]
-    filters += [_op(_EQUAL, family, len(_FAMILIES) - i, 0) for i, family in enumerate(_FAMILIES)]
-    filters += [_fail(errno.EAFNOSUPPORT), _op(_RETURN, _ALLOW)]
-    return b"".join([*filters, _op(_RETURN, _ALLOW)])
+
+
+def _refusals(calls: dict[str, tuple[int | None, int | None]], column: int) -> list[bytes]:
+    filters = []
+    for numbers in calls.values():
+        if numbers[column] is not None:
+            filters += [_op(_EQUAL, numbers[column], 0, 1), _fail(errno.EPERM)]
+    return [*filters, _op(_EQUAL, _CLONE3[column], 0, 1), _fail(errno.ENOSYS)]
+
+
+def _by_argument(number: int | None, place: int, verdict: tuple[bytes, ...]) -> list[bytes]:
+    """`verdict` decides on the call of this number, with its argument (the lower half of it) in the accumulator."""
+    if number is None:
+        return []
+    return [_op(_EQUAL, number, 0, 1 + len(verdict)), _op(_LOAD, _FIRST_ARGUMENT + _ARGUMENT * place), *verdict]
