@@ -7,7 +7,7 @@ from zaya_jax.environments.reasoning_gym import DENIED
 from zaya_jax.environments.workers import WorkerLimits, Workers
 
 factory = pytest.importorskip("reasoning_gym.factory", reason="reasoning-gym is not installed: pip install -e .[rl]")
-REAL = ("chain_sum", "number_sorting", "rotate_matrix", "prime_factorization", "word_ladder", "acre", "modulo_grid")
+REAL = ("chain_sum", "number_sorting", "rotate_matrix", "prime_factorization", "letter_counting", "acre", "modulo_grid")
 
 
 def test_every_denied_data_set_is_one():
