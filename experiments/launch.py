@@ -2,6 +2,7 @@
 
 import difflib
 import os
+import re
 import sys
 import traceback
 import warnings
@@ -61,6 +62,12 @@ def _parse(argv):
     except (AttributeError, KeyError) as error:  # ml_collections', of --config.NAME=VALUE where there is no such name
         said = str(error).replace("\\n", "; ").replace("\\", "").replace("'", "").strip('"')  # quoted twice by KeyError
         raise app.UsageError(f"--config: unknown key {said}") from error
+    except ValueError as error:  # its too, of --config.NAME.KEY=VALUE where NAME is None
+        found = re.search(r'Override (\S+) .*field "(\w+)" is None', str(error))
+        if found is None:
+            raise app.UsageError(f"--config: {error}") from error
+        said = f"cannot be set, as {found[2]} is off; turn it on behind the colon or in the file"
+        raise app.UsageError(f"--config.{found[1]}: {said}") from error
     if argv[1:]:
         raise app.UsageError(f"unexpected argument {argv[1]!r}; values are given as --name=value, see --help")
     if FLAGS["verbosity"].using_default_value:  # absl would make it INFO, which buries what the user should see

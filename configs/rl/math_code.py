@@ -3,8 +3,8 @@
     python -m experiments.rl --config=configs/rl/math_code.py:scale=nano,initial=out/rlve/model --workdir=out/math_code
     python -m experiments.rl --config=configs/rl/math_code.py:scale=8b,phase=2,initial=DIR,data=DIR --workdir=out/two
 
-Behind the colon: scale (nano, 8b), initial, steps, seed, devices, no_length, phase (1 or 2, each filtered with the
-policy that it begins with), data: the directory of 8b's files code.jsonl, code_auxiliary.jsonl, math.jsonl
+Behind the colon: scale (nano, 8b), initial, steps, seed, devices, loop, no_length, phase (1 or 2, each filtered
+with the policy that it begins with), data: the directory of 8b's files code.jsonl, code_auxiliary.jsonl, math.jsonl
 (docs/benchmarks.md); attempts: a file of `experiments.make_attempts`, for prompts of Markovian RSA. The shares are the
 report's. Its code_auxiliary holds such prompts of programs too, in a proportion that it does not say. For code,
 --config.limits.seconds has to allow all tests of a program.

@@ -5,7 +5,7 @@ import dataclasses
 from configs.common import as_config, parse
 from zaya_jax.environments.attempts import difficulties
 from zaya_jax.errors import mistake
-from zaya_jax.rl.config import HeldOutConfig, RlConfig
+from zaya_jax.rl.config import HeldOutConfig, PipelineConfig, RlConfig
 from zaya_jax.rl.generation import Decoding
 from zaya_jax.rl.length_reward import LengthRewardConfig
 from zaya_jax.rl.scheduling import Schedule, Source
@@ -15,6 +15,7 @@ from zaya_jax.train.optimizer import OptimizerConfig
 
 # A rate of its own for nano: Muon's updates of matrices of 128 columns are the size of AdamW's, and a run has minutes.
 RATES = {"nano": 5e-4, "8b": 5e-6}
+LOOPS = {"nano": "synchronous", "8b": "pipelined"}  # nano has one device, and is to be repeated to the bit
 SLOTS = 8  # of a device, at 102,402 tokens of prompt and answer: what an MI300X has room for beside the learner
 SCALES = {
     "nano": {
@@ -55,7 +56,7 @@ def stage(argument, name, sources, steps, length=None, attempts_share=None, chan
     """A stage.
 
     Args:
-        argument: what stands behind the colon: scale, initial, steps, seed, data, devices, and `more`.
+        argument: what stands behind the colon: scale, initial, steps, seed, data, devices, loop, and `more`.
         name: of the stage.
         sources: {scale: (data, **more) -> environments of the schedule}.
         steps: {scale: updates, or updates by phase}.
@@ -66,7 +67,7 @@ def stage(argument, name, sources, steps, length=None, attempts_share=None, chan
         changes: given arguments -> what else of `RlConfig` is the stage's own.
         more: further arguments, with their defaults.
     """
-    offered = {"devices": 8} | ({} if attempts_share is None else {"attempts": ""})
+    offered = {"devices": 8, "loop": ""} | ({} if attempts_share is None else {"attempts": ""})
     offered |= {} if length is None else {"no_length": False}
     given = parse(argument, scale="nano", initial="", steps=0, seed=0, data=f"data/{name}", **offered, **more)
     if given.scale not in SCALES:
@@ -74,7 +75,7 @@ def stage(argument, name, sources, steps, length=None, attempts_share=None, chan
         raise mistake("unknown scale", where="--config=...:scale", expected=expected, found=given.scale)
     rewards = RewardConfig(length=None if length is None or given.no_length else length[given.scale])
     environments = sources[given.scale](given.data, **{key: given[key] for key in more})
-    size = SCALES[given.scale] | (_spread(given.devices) if given.scale == "8b" else {})
+    size = SCALES[given.scale] | _spread(given)
     if given.get("attempts"):
         environments, size = _with_attempts(environments, size, given, _by_phase(attempts_share, given))
     values = {
@@ -89,11 +90,21 @@ def stage(argument, name, sources, steps, length=None, attempts_share=None, chan
     return as_config(RlConfig(**values | size | ({} if changes is None else changes(given))))
 
 
-def _spread(devices):
-    """The 8B on so many devices of one machine: a context of 8 as in the report, and slots for 80,000 tokens each."""
-    context = min(devices, 8)
-    decoding = Decoding(16, 65_536, 16_384, slots=SLOTS * devices, chunk=4096, prompt_budget=20_480)
-    return {"mesh": MeshConfig(context=context), "rows": max(devices // context, 1), "decoding": decoding}
+def _spread(given):
+    """Over the devices of one machine. The 8B has a context of 8 as in the report, and slots for 80,000 tokens each. In
+    a pipeline half of the devices are the engine's; in the report it has 2 to 5 times more than the learner."""
+    loop = given.loop or LOOPS[given.scale]
+    if loop not in ("synchronous", "pipelined"):
+        raise mistake("no such loop", where="--config=...:loop", expected="synchronous or pipelined", found=given.loop)
+    groups, engine = SCALES[given.scale]["groups"], given.devices // 2 if given.scale == "8b" else 0
+    pipeline = PipelineConfig(buffer=2 * groups, batches=2, devices=engine) if loop == "pipelined" else None
+    if given.scale != "8b":
+        return {"pipeline": pipeline}
+    learner = given.devices if pipeline is None else given.devices - engine
+    context, slots = min(learner, 8), SLOTS * (given.devices if pipeline is None else max(engine, 1))
+    decoding = Decoding(16, 65_536, 16_384, slots=slots, chunk=4096, prompt_budget=20_480)
+    rows = max(learner // context, 1)
+    return {"pipeline": pipeline, "mesh": MeshConfig(context=context), "rows": rows, "decoding": decoding}
 
 
 def optimizer(scale, rate):

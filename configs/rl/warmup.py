@@ -2,8 +2,8 @@
 
     python -m experiments.rl --config=configs/rl/warmup.py:scale=nano,initial=out/sft/model --workdir=out/warmup
 
-Behind the colon: scale (nano, 8b), initial, steps, seed, devices, no_length, as in rlve_gym.py; data, that of 8b's
-files math.jsonl, puzzles.jsonl (docs/benchmarks.md), filtered to a prior pass rate of at most 0.75 by
+Behind the colon: scale (nano, 8b), initial, steps, seed, devices, loop, no_length, as in rlve_gym.py; data, that of
+8b's files math.jsonl, puzzles.jsonl (docs/benchmarks.md), filtered to a prior pass rate of at most 0.75 by
 `experiments.filter_problems`. Their shares are the report's: 31.2 % mathematics; the rest are puzzles of reasoning-gym,
 reasoning-core and Enigmata. attempts: a file of `experiments.make_attempts`, for prompts of Markovian RSA, which the
 report has here too; how many of them it does not say (`ATTEMPTS_SHARE`).

@@ -134,7 +134,8 @@ def go_on(directory: str, sizes: dict) -> None:
 
 
 def _rollouts(workdir: pathlib.Path) -> list[dict]:
-    return [json.loads(line) for line in (workdir / "rollouts.jsonl").read_text().splitlines()]
+    rows = [json.loads(line) for line in (workdir / "rollouts.jsonl").read_text().splitlines()]
+    return [row for row in rows if "place" in row]
 
 
 def check_division(config: RlConfig) -> None:

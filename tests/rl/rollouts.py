@@ -33,9 +33,14 @@ def variables(dtype: str = "float64"):
 @functools.cache
 def recorded(dtype: str = "float64", min_p: float = 0.0, kept: int = 0) -> tuple[Rollout, ...]:
     """Answers to prompts of several lengths, two each; drawn from at most `kept` ids, if that is not 0."""
+    return drawn(variables(dtype), dtype, min_p, kept)
+
+
+def drawn(weights, dtype: str, min_p: float = 0.0, kept: int = 0) -> tuple[Rollout, ...]:
+    """The answers of other weights."""
     model = Zaya(CONFIG, Execution(dtype=dtype, layout="unstacked"))
     with jax.enable_x64(dtype == "float64"):
-        engine = Engine(model, unstack(CONFIG, variables(dtype)), slots=4, capacity=32, chunk=8, kept=kept)
+        engine = Engine(model, unstack(CONFIG, weights), slots=4, capacity=32, chunk=8, kept=kept)
         prompts = [PROMPTS[i // 2] for i in range(len(ANSWERS))]
         requests = [
             Request(str(i), prompt, seed=i, max_new_tokens=count, sampling=Sampling(min_p=min_p))

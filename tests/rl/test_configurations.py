@@ -6,8 +6,10 @@ from configs.rl import behavioral, math_code, rlve_gym, warmup
 from tests.environments.attempt_rows import rows, write
 from zaya_jax.environments.families import FAMILIES
 from zaya_jax.environments.named import named
+from zaya_jax.environments.reasoning_gym import DENIED
 from zaya_jax.errors import UserError
-from zaya_jax.rl.config import RlConfig
+from zaya_jax.rl.config import PipelineConfig, RlConfig
+from zaya_jax.rl.start_difficulty import Search
 from zaya_jax.train.settings import from_dict
 
 STAGES = {"warmup": (warmup, 232), "rlve_gym": (rlve_gym, 400), "math_code": (math_code, 384)}
@@ -44,6 +46,39 @@ def test_phases_and_steps():
     assert read(rlve_gym, "initial=DIR,steps=7").steps == 7
     assert read(rlve_gym, "initial=DIR,no_length").rewards.length is None
     assert read(rlve_gym, "initial=DIR").rewards.length is not None
+
+
+def test_no_stage_names_a_data_set_that_is_denied():
+    named = {
+        source.environment
+        for module, _ in STAGES.values()
+        for source in read(module, "scale=8b,initial=D").schedule.sources
+    }
+    gym = {name.partition(":")[2] for name in named if name.startswith("reasoning_gym:")}
+    assert gym and not gym & set(DENIED)
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_the_original_is_pipelined_and_nano_is_not(name):
+    """Report: weights every two updates, two updates old at most, two batches waited for, devices of their own."""
+    module = STAGES[name][0]
+    own = read(module, "scale=8b,initial=DIR,devices=8")
+    pipeline = own.pipeline
+    assert (pipeline.sync_every, pipeline.staleness, pipeline.batches) == (2, 2, 2)
+    assert pipeline.devices == 4 and own.mesh.context == 4 and own.decoding.slots % 4 == 0
+    assert read(module, "scale=8b,initial=DIR,devices=8,loop=synchronous").pipeline is None
+    assert read(module, "initial=DIR").pipeline is None
+    assert read(module, "initial=DIR,loop=pipelined").pipeline == PipelineConfig(buffer=16, batches=2)
+    with pytest.raises(UserError, match=r"no such loop; expected synchronous or pipelined; found both"):
+        read(module, "initial=DIR,loop=both")
+
+
+def test_start_difficulties_are_sought_where_the_report_does():
+    assert read(rlve_gym, "scale=8b,initial=DIR").start == Search()
+    assert read(rlve_gym, "initial=DIR").start is None
+    assert read(rlve_gym, "initial=DIR,starts=found").start == Search()
+    with pytest.raises(UserError, match="no such way; expected found or given; found lost"):
+        read(rlve_gym, "initial=DIR,starts=lost")
 
 
 @pytest.mark.parametrize("scale", ["nano", "8b"])

@@ -57,6 +57,24 @@ def test_filters(workdir, wanted, steps):
     assert [row["step"] for row in read(workdir, wanted)] == steps
 
 
+def test_what_became_of_a_group_later_is_said_of_its_earlier_lines(workdir):
+    """A pipeline's group that left the buffer, and one that was asked again and learnt then."""
+    later = [
+        BASE | {"group": 7},
+        BASE | {"group": 8},
+        {"schema": 1, "step": 2, "group": 7, "dropped": "evicted"},
+        {"schema": 1, "step": 2, "group": 8, "dropped": "asked again"},
+        BASE | {"group": 8, "step": 3},
+        BASE | {"group": 9, "step": 3, "dropped": "all right"},
+        {"schema": 1, "step": 4, "group": 9, "dropped": "stale"},
+    ]
+    with (workdir / "rollouts.jsonl").open("w") as file:
+        file.writelines(json.dumps(row) + "\n" for row in later)
+    found = [(row["group"], row["step"], row["dropped"]) for row in read(workdir, Wanted())]
+    assert found == [(7, 1, "evicted"), (8, 1, "asked again"), (8, 3, None), (9, 3, "all right")]
+    assert [row["group"] for row in read(workdir, Wanted(taught=True))] == [8]
+
+
 def test_two_runs_side_by_side():
     a, b = summary(ROWS[:2]), summary(ROWS[2:3])
     assert compared(a, b) == [

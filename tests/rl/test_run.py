@@ -12,6 +12,7 @@ from zaya_jax.checkpoint import load_variables, open_checkpoint
 from zaya_jax.errors import UserError
 from zaya_jax.report.metrics import read_metrics
 from zaya_jax.rl.config import HeldOutConfig, PipelineConfig, RlConfig
+from zaya_jax.rl.rollout_view import Wanted, read
 from zaya_jax.rl.run import run
 from zaya_jax.rl.start_difficulty import Search
 from zaya_jax.train.settings import from_dict, to_json
@@ -92,6 +93,23 @@ def test_a_pipelined_run(initial, tmp_path):
     assert (tmp_path / "run" / "model").is_dir()
     seen = [record for record in read_metrics(tmp_path / "run" / "metrics.jsonl") if record["kind"] == "look"]
     assert [record["step"] for record in seen] == [0, 3] and all(0 <= record["average"] <= 1 for record in seen)
+    assert [bool(record["drift"]) for record in steps] == [False, True, False, True]
+    assert [bool(record["parity"]) for record in steps] == [False, False, True, False], "at equal versions, of looks"
+    assert steps[2]["parity"]["max_delta"] < 1e-3 and steps[2]["parity"]["routes"] > 0
+    told = list(read(tmp_path / "run", Wanted(taught=True)))
+    assert len(told) == STEPS * 2 * 4, "what the log calls learnt is what the learner took: groups of four answers"
+    assert sum(record["drawn_tokens"] for record in steps) >= sum(len(row["token_ids"]) for row in told)
+    seconds = [record["seconds"] for record in steps]
+    assert all(0 <= one["waiting"] <= one["whole"] and one["engine"] > 0 for one in seconds)
+
+
+def test_without_replay_the_routes_are_compared_all_the_same(initial, tmp_path):
+    own = config(initial, replay=False, steps=1, parity_every=1, held_out=HeldOutConfig())
+    assert run(own, tmp_path / "run", sink=io.StringIO())
+    (step,) = [record for record in read_metrics(tmp_path / "run" / "metrics.jsonl") if record["kind"] == "step"]
+    layers, learnt = 2, [row for row in rollouts(tmp_path / "run") if row["dropped"] is None]
+    assert step["parity"]["routes"] >= layers * len(learnt) and step["parity"]["route_flips"] is not None
+    assert step["staleness"] == {"mean": 0.0, "max": 0}
 
 
 def test_a_look_of_the_pipeline_is_that_of_the_synchronous_loop(initial, finished, tmp_path):

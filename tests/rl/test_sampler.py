@@ -3,6 +3,7 @@
 import dataclasses
 import threading
 import time
+import types
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
@@ -17,6 +18,7 @@ from zaya_jax.rl.buffer import Buffer, oldest_version
 from zaya_jax.rl.config import PipelineConfig, RlConfig
 from zaya_jax.rl.gathering import Asking
 from zaya_jax.rl.generation import Decoding
+from zaya_jax.rl.pipelined import _take
 from zaya_jax.rl.sampler import Sampler, again
 from zaya_jax.rl.scheduling import Schedule, Source
 from zaya_jax.sampling.request import Completion, Delta
@@ -228,7 +230,56 @@ def test_what_the_sampler_raises_ends_the_wait(asking):
     assert threading.active_count() < 50
 
 
+def held(number, version=0):
+    """A group as the buffer sees it: its number, and which weights drew it."""
+    rollout = types.SimpleNamespace(oldest=version)
+    return types.SimpleNamespace(
+        answered=types.SimpleNamespace(asked=types.SimpleNamespace(number=number), rollouts=(rollout,))
+    )
+
+
+def numbers(groups):
+    return [one.answered.asked.number for one in groups]
+
+
+def test_a_closed_buffer_gives_nothing_that_is_too_old():
+    buffer = Buffer(8, staleness=2)
+    for number, version in enumerate((0, 0, 3, 3)):
+        buffer.put(held(number, version))
+    buffer.close()
+    assert buffer.take(3, version=4) is None and buffer.stale == 2
+    assert numbers(buffer.take(2, version=4)) == [2, 3]
+    assert buffer.take_gone() == [(0, "stale"), (1, "stale")] and buffer.take_gone() == []
+
+
+def test_an_update_may_wait_for_more_than_it_takes():
+    buffer = Buffer(4, staleness=2)
+    for number in range(3):
+        buffer.put(held(number))
+    assert buffer.take(2, 0, timeout=0.01, waited_for=4) is None
+    buffer.put(held(3))
+    assert numbers(buffer.take(2, 0, timeout=0.01, waited_for=4)) == [0, 1]
+    for number in (4, 5, 6):
+        buffer.put(held(number))
+    assert buffer.take_gone() == [(2, "evicted")]
+
+
+def test_what_ended_the_sampler_ends_the_run_though_groups_are_left():
+    buffer = Buffer(8, staleness=2)
+    for number in range(4):
+        buffer.put(held(number))
+    buffer.close()
+    line = types.SimpleNamespace(sampler=types.SimpleNamespace(error=UserError("fails too often")), buffer=buffer)
+    config = types.SimpleNamespace(pipeline=PipelineConfig(buffer=8), groups=2)
+    with pytest.raises(UserError, match="fails too often"):
+        _take(config, line, 0, threading.Event())
+
+
 def test_mistakes():
+    with pytest.raises(UserError, match=r"sync_every: would wait for ever; expected 3 or less, one more than"):
+        PipelineConfig(sync_every=4, staleness=2)
+    with pytest.raises(UserError, match=r"pipeline.buffer: too small; expected 32 or more"):
+        RlConfig("x", "x", Schedule((Source("s"),)), pipeline=PipelineConfig(buffer=31, batches=2))
     with pytest.raises(UserError, match="buffer capacity: out of range"):
         Buffer(0, 2)
     with pytest.raises(UserError, match=r"pipeline.buffer: too small; expected 16 or more"):

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from zaya_jax.environments.environment import Problem
 from zaya_jax.errors import UserError
 from zaya_jax.rl.curriculum import Adaptive, Level, Window
 from zaya_jax.rl.scheduling import (
@@ -16,10 +17,10 @@ from zaya_jax.rl.scheduling import (
     State,
     Track,
     from_json,
+    hardest_of,
     next_problem,
     observe,
     probabilities,
-    saturated,
     start,
     to_json,
 )
@@ -124,7 +125,7 @@ def test_what_is_observed_of_one_environment_moves_that_one():
 
 
 @pytest.mark.parametrize("rule", ["adaptive", "window"])
-def test_difficulties_stay_within_caps_and_saturation_is_told(rule):
+def test_difficulties_stay_within_caps(rule):
     sources = (Source("a", cap=2), Source("b"), Source("c", cap=0))
     schedule = Schedule(sources, rule, window=Window(groups=1, group_size=16))
     state = start(schedule)
@@ -132,10 +133,29 @@ def test_difficulties_stay_within_caps_and_saturation_is_told(rule):
         for place, name in enumerate("abc"):
             state = observe(schedule, state, name, state.tracks[place].level.difficulty, 16, 16)
     assert [track.level for track in state.tracks] == [Level(2), Level(5), Level(0)]
-    assert saturated(schedule, state) == ("a",)  # c has nothing harder by nature
-    assert saturated(schedule, start(schedule)) == ()
-    if rule == "adaptive":
-        assert saturated(schedule, observe(schedule, state, "a", 2, 0, 16)) == ()
+
+
+@pytest.mark.parametrize("rule", ["adaptive", "window"])
+def test_no_difficulty_rises_above_the_hardest_that_an_environment_has(rule):
+    """And one that begins above it comes down to it at once: what lies between is all the same."""
+    schedule = Schedule((Source("a", start=1), Source("b", start=30)), rule, window=Window(groups=1, group_size=16))
+    state = start(schedule)
+    for _ in range(6):
+        for place, name in enumerate("ab"):
+            difficulty = state.tracks[place].level.difficulty
+            problem = Problem("p", "p", {}, {"level": min(difficulty, 3), "saturated": difficulty >= 3})
+            state = observe(schedule, state, name, difficulty, 16, 16, hardest_of(problem, difficulty))
+            assert state.tracks[place].level.difficulty <= 3
+    assert [track.level.difficulty for track in state.tracks] == [3, 3]
+
+
+def test_what_a_problem_tells_of_difficulties():
+    def told(**meta):
+        return hardest_of(Problem("p", "p", {}, meta), 9)
+
+    assert told() is told(saturated=False, level=3) is None
+    assert told(saturated=True, level=3, difficulty=9) == 3 and told(saturated=True, difficulty=6) == 6
+    assert told(saturated=True) == 9
 
 
 @pytest.mark.parametrize(

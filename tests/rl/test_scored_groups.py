@@ -11,7 +11,9 @@ from zaya_jax.rl import completion
 from zaya_jax.rl.advantages import AdvantageConfig
 from zaya_jax.rl.generation import Answered, Asked
 from zaya_jax.rl.judge import Bias
+from zaya_jax.rl.length_reward import LengthRewardConfig
 from zaya_jax.rl.metrics import of_environments, of_groups
+from zaya_jax.rl.records import best_solve_rate
 from zaya_jax.rl.reward_scores import GroupScores, RewardModelConfig
 from zaya_jax.rl.rollout import Rollout
 from zaya_jax.rl.rollout_log import rows
@@ -75,6 +77,55 @@ def test_advantages_behind_the_reports_gate_by_hand():
     _, found = scored(rewards("report"), answered("abcd", [RIGHT, WRONG, WRONG, RIGHT]), Scorer(4, 9, -9, 4))
     assert found.rewards.tolist() == [4, 0, 0, 4]
     np.testing.assert_allclose(found.advantages, [1, -1, -1, 1])
+
+
+def lengths_rewarded(**changes):
+    values = {"max_length": 20, "free_tokens": 0, "first_weight": 0.5, "last_weight": 1.0, "ramp_steps": 10}
+    return RewardConfig(AdvantageConfig("max_rl"), length=LengthRewardConfig(**values | changes))
+
+
+def test_max_rl_with_the_length_reward_by_hand():
+    """Right answers of 10, 15 and 20 tokens and a wrong one; p = 3/4. lambda~ = 1/2, 0, -1/2; at step 5 of 10 c = 3/4:
+    bonus c p lambda~ = 9/32, 0, -9/32. Numerators less their mean 3/4, over mean 3/4."""
+    group = answered("abcd", [RIGHT] * 3 + [WRONG], rollouts=[rollout(count) for count in (10, 15, 20, 9)])
+    progress = completion.start(SCHEDULE)
+    after, found = score(lengths_rewarded(), SCHEDULE, progress, group, 5)
+    assert found.rewards.tolist() == [1, 1, 1, 0] and found.bonus.tolist() == [9 / 32, 0, -9 / 32, 0]
+    np.testing.assert_allclose(found.advantages, [17 / 24, 1 / 3, -1 / 24, -1])
+    assert best_solve_rate(after.records, "some") == 0.75
+
+
+def test_the_length_reward_asks_for_the_best_rate_before_the_group():
+    """Three of four, then two of four: below 3/4 - 0.1 there is no bonus; the first group is not measured by itself."""
+    group = answered("abcd", [RIGHT] * 3 + [WRONG], rollouts=[rollout(count) for count in (10, 15, 20, 9)])
+    worse = answered("abcd", [RIGHT] * 2 + [WRONG] * 2, rollouts=[rollout(count) for count in (10, 15, 20, 9)])
+    progress, first = score(lengths_rewarded(), SCHEDULE, completion.start(SCHEDULE), group, 0)
+    assert first.bonus.any()
+    _, second = score(lengths_rewarded(), SCHEDULE, progress, worse, 0)
+    assert not second.bonus.any() and second.advantages.tolist() == [1, 1, -1, -1]
+    _, tolerant = score(lengths_rewarded(rate_margin=0.3), SCHEDULE, progress, worse, 0)
+    assert tolerant.bonus.any()
+
+
+def test_the_best_rate_may_be_that_of_several_groups():
+    """All right once in four groups: of single groups p* is 1, of a running mean of four it is less."""
+    progress = [completion.start(SCHEDULE, span) for span in (1, 4)]
+    for right in (4, 0, 0, 0):
+        group = answered("abcd", [RIGHT] * right + [WRONG] * (4 - right))
+        progress = [score(lengths_rewarded(), SCHEDULE, one, group, 0)[0] for one in progress]
+    assert [best_solve_rate(one.records, "some") for one in progress] == [1.0, 0.25]
+
+
+def test_an_answer_that_goes_round_in_circles_is_not_right_for_anybody():
+    """Neither for the advantages, nor for the curriculum, nor for the bonus of the others."""
+    group = answered("abcd", [RIGHT] * 4, rollouts=[rollout(), rollout(), rollout(20_000, token=7), rollout()])
+    after, found = score(
+        lengths_rewarded(first_weight=0.0, last_weight=0.0), SCHEDULE, completion.start(SCHEDULE), group, 0
+    )
+    assert found.degenerate == (False, False, True, False) and found.correct == (True, True, False, True)
+    assert found.rewards.tolist() == [1, 1, 0, 1]
+    np.testing.assert_allclose(found.advantages, [1 / 3, 1 / 3, -1, 1 / 3])
+    assert after.records.sources["some"].passed == 3
 
 
 def test_the_scorer_is_shown_the_answers_that_came_to_an_end():

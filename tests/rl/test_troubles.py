@@ -62,6 +62,17 @@ def test_verifiers_that_misbehave_cost_their_groups_and_nothing_else(initial, tm
     assert step["dropped"]["verifier failed"] == len(failed) and step["groups"] == 10
 
 
+def test_a_step_without_one_complete_group_goes_by(initial, tmp_path):
+    """Its checkpoint is written, and the next step is made."""
+    own = small(initial, "NAN", steps=2, groups=2, waves=1, failures=FailureLimit(share=1.0))
+    assert run(own, tmp_path, sink=io.StringIO())
+    steps = records(tmp_path, "step")
+    assert [(one["step"], one["taught"]) for one in steps] == [(1, 0), (2, 0)]
+    assert None in [one["reward"] for one in steps], "no answer has one; those that no end was found of have 0"
+    assert all(one["dropped"]["verifier failed"] > 0 and not one["applied"] for one in steps)
+    assert read_manifest(tmp_path / "checkpoints" / "2").record["watch"]["count"] == 2
+
+
 def test_an_environment_that_fails_too_often_ends_the_run_by_its_name(initial, tmp_path):
     own = small(initial, "RAISE", groups=6, failures=FailureLimit(share=0.2, calls=6))
     expected = r"environment tests.rl.misbehaving:RAISE: fails too often; expected at most 20.0% .*raised: ValueError"

@@ -96,9 +96,14 @@ def test_two_kinds_at_once():
     assert len(out[0]) == 2 and watch.given == ("truncation", "no signal")
 
 
-def test_what_is_not_a_number_warns_of_nothing():
-    nan = float("nan")
-    assert told(run(Limits(steps=2), [{}] * 2 + [dict.fromkeys(GOOD, nan)] * 4)[0]) == []
+def test_steps_without_a_complete_group_warn_of_nothing_and_are_left_out():
+    nothing = {"no_signal": None, "reward": None}
+    out, watch = run(Limits(steps=2), [{}] * 2 + [nothing] * 4)
+    assert told(out) == [] and json.loads(json.dumps(to_json(watch), allow_nan=False))
+    assert from_json(to_json(watch)) == watch
+    assert told(run(Limits(steps=2), [nothing, {"no_signal": 0.9}])[0]) == [1], "the mean of what is known"
+    looks = [nothing | {"held_out": 0.9}, {"reward": 0.9, "held_out": 0.1}]
+    assert told(run(Limits(steps=9, held_out=2), looks)[0]) == [], "no reward has risen from nothing"
 
 
 STEPS = st.lists(

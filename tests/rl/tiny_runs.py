@@ -36,7 +36,9 @@ def config(initial, **changes) -> RlConfig:
 
 
 def rollouts(workdir):
-    return [json.loads(line) for line in (workdir / "rollouts.jsonl").read_text().splitlines()]
+    """The answers, without what is said of groups later."""
+    rows = [json.loads(line) for line in (workdir / "rollouts.jsonl").read_text().splitlines()]
+    return [row for row in rows if "place" in row]
 
 
 def weights(workdir):

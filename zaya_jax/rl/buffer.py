@@ -37,6 +37,7 @@ class Buffer:
         self._changed = threading.Condition()
         self._closed = False
         self.evicted, self.stale = 0, 0
+        self._gone: collections.deque[tuple[int, str]] = collections.deque()
 
     def __len__(self) -> int:
         return len(self._groups)
@@ -51,25 +52,37 @@ class Buffer:
         with self._changed:
             self._groups.append(scored)
             gone = self._groups.popleft() if len(self._groups) > self._capacity else None
-            self.evicted += gone is not None
+            if gone is not None:
+                self.evicted += 1
+                self._gone.append((gone.answered.asked.number, "evicted"))
             self._changed.notify_all()
             return gone
 
-    def take(self, count: int, version: int, timeout: float | None = None) -> list[Scored] | None:
-        """The oldest `count` groups that are fresh enough for the weights `version`; waits until there are so many.
+    def take(
+        self, count: int, version: int, timeout: float | None = None, waited_for: int | None = None
+    ) -> list[Scored] | None:
+        """The oldest `count` groups that are fresh enough for the weights `version`.
 
         Args:
             timeout: seconds to wait; None for any.
+            waited_for: fresh groups that have to be there; None for `count`.
 
         Returns:
             None if the buffer was closed, or the time was over, before there were enough.
         """
+        least = count if waited_for is None else waited_for
         with self._changed:
-            if not self._changed.wait_for(lambda: self._closed or self._fresh(version) >= count, timeout):
-                return None
-            if len(self._groups) < count:
+            enough = self._changed.wait_for(lambda: self._fresh(version) >= least or self._closed, timeout)
+            if not enough or len(self._groups) < least:
                 return None
             return [self._groups.popleft() for _ in range(count)]
+
+    def take_gone(self) -> list[tuple[int, str]]:
+        """Numbers of the groups that were evicted or stale since the last call, each with "evicted" or "stale"."""
+        with self._changed:
+            found = list(self._gone)
+            self._gone.clear()
+            return found
 
     def close(self) -> None:
         """Nobody waits any longer."""
@@ -79,7 +92,12 @@ class Buffer:
 
     def _fresh(self, version: int) -> int:
         """Drops what is too old, and counts what is left."""
-        kept = [one for one in self._groups if version - oldest_version(one) <= self._staleness]
-        self.stale += len(self._groups) - len(kept)
-        self._groups = collections.deque(kept)
+        kept: collections.deque[Scored] = collections.deque()
+        for one in self._groups:
+            if version - oldest_version(one) <= self._staleness:
+                kept.append(one)
+            else:
+                self.stale += 1
+                self._gone.append((one.answered.asked.number, "stale"))
+        self._groups = kept
         return len(kept)

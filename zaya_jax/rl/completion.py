@@ -37,6 +37,7 @@ class Group:
         difficulty: that it was made at, which may no longer be the current one.
         correct: of each rollout whether its answer is right; None where the verifier gave no verdict.
         rewards: what advantages are made of, where that is not accuracy (a reward model's scores); None where it is.
+        hardest: where the environment's difficulties end, if its problem told (`scheduling.hardest_of`).
     """
 
     environment: str
@@ -44,6 +45,7 @@ class Group:
     difficulty: int
     correct: tuple[bool | None, ...]
     rewards: tuple[float, ...] | None = None
+    hardest: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,7 +124,8 @@ def _not_verified(group: Group, group_size: int) -> str | None:
 def _seen(schedule: Schedule, progress: Progress, group: Group) -> Progress:
     passed, count = sum(map(bool, group.correct)), len(group.correct)
     counts = (passed, count)
-    state = scheduling.observe(schedule, progress.schedule, group.environment, group.difficulty, *counts)
+    where = (group.environment, group.difficulty)
+    state = scheduling.observe(schedule, progress.schedule, *where, *counts, hardest=group.hardest)
     return Progress(state, solve_rates.record(progress.records, group.environment, group.problem, *counts))
 
 

@@ -54,8 +54,9 @@ class PipelineConfig:
     Attributes:
         sync_every: updates between two sets of weights for the engine; 2 in the report.
         staleness: the most updates between the weights that drew a token and those that learn from it; 2 there.
-        buffer: groups between engine and learner, at least as many as an update takes; the oldest leaves when it is
+        buffer: groups between engine and learner, at least as many as an update waits for; the oldest leaves when it is
             full.
+        batches: of an update's groups that have to be there before it takes one of them; 2 in the report.
         devices: the engine's own, the last of this machine's; the learner's mesh has the others. 0 shares the learner's
             one device.
     """
@@ -63,13 +64,19 @@ class PipelineConfig:
     sync_every: int = 2
     staleness: int = 2
     buffer: int = 32
+    batches: int = 1
     devices: int = 0
 
     def __post_init__(self):
-        for name, least in {"sync_every": 1, "staleness": 0, "buffer": 1, "devices": 0}.items():
+        for name, least in {"sync_every": 1, "staleness": 0, "buffer": 1, "batches": 1, "devices": 0}.items():
             if getattr(self, name) < least:
                 where = f"pipeline.{name}"
                 raise mistake("out of range", where=where, expected=f"{least} or more", found=getattr(self, name))
+        if (
+            self.sync_every > self.staleness + 1
+        ):  # the engine's weights themselves would be too old before new ones come
+            expected = f"{self.staleness + 1} or less, one more than pipeline.staleness"
+            raise mistake("would wait for ever", where="pipeline.sync_every", expected=expected, found=self.sync_every)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -151,8 +158,9 @@ class RlConfig:
                 raise mistake("out of range", where=name, expected=f"{fewest} or more", found=getattr(self, name))
         if self.oversample < 1:
             raise mistake("out of range", where="oversample", expected="1 or more", found=self.oversample)
-        if self.pipeline is not None and self.pipeline.buffer < self.groups:
-            expected = f"{self.groups} or more, the groups of an update"
+        waited_for = 0 if self.pipeline is None else self.pipeline.batches * self.groups
+        if self.pipeline is not None and self.pipeline.buffer < waited_for:
+            expected = f"{waited_for} or more, the groups that an update waits for"
             raise mistake("too small", where="pipeline.buffer", expected=expected, found=self.pipeline.buffer)
         if self.length < self.decoding.capacity - 1:
             fix = "raise length, or lower the budgets of decoding"

@@ -21,6 +21,8 @@ class LengthRewardConfig:
     Attributes:
         max_length: l_max, the length in tokens whose answers get the full malus. Undisclosed.
         free_tokens: T_l: answers up to so many tokens above the shortest right one count as short. Undisclosed.
+        rate_groups: groups that a source's solve rate is a running mean of, whose maximum p* the gate asks for.
+            Undisclosed; with 1, the first group that is all right makes p* 1 for good.
         rate_margin: T_acc: how far below the best solve rate of its source a group may be. Undisclosed.
         first_weight: c at the first step. Undisclosed ("small").
         last_weight: c when the ramp is over.
@@ -30,13 +32,21 @@ class LengthRewardConfig:
 
     max_length: int = 81_920
     free_tokens: int = 256
+    rate_groups: int = 1
     rate_margin: float = 0.1
     first_weight: float = 0.1
     last_weight: float = 1.0
     ramp_steps: int = 632
 
     def __post_init__(self):
-        limits = {"max_length": 1, "free_tokens": 0, "rate_margin": 0, "first_weight": 0, "last_weight": 0}
+        limits = {
+            "max_length": 1,
+            "free_tokens": 0,
+            "rate_groups": 1,
+            "rate_margin": 0,
+            "first_weight": 0,
+            "last_weight": 0,
+        }
         for name, least in (limits | {"ramp_steps": 0}).items():
             value = getattr(self, name)
             if not value >= least:

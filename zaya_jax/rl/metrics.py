@@ -112,8 +112,8 @@ def for_warnings(groups: dict[str, Any], held_out: float | None) -> warnings.Ste
     complete = groups["taught"] + alike
     return warnings.Step(
         truncated=groups["truncated"],
-        no_signal=alike / complete if complete else float("nan"),
+        no_signal=alike / complete if complete else None,
         entropy=groups["entropy"],
-        reward=float("nan") if groups["reward"] is None else groups["reward"],
+        reward=groups["reward"],
         held_out=held_out,
     )

@@ -2,7 +2,7 @@
 
 The learner is the same as in the synchronous loop. What differs is when answers are drawn: by weights up to
 `pipeline.staleness` updates old, a version for each token. Comparisons of engine and learner therefore hold the drift
-of the policy too, and are logged as `drift`.
+of the policy too, and are logged as `drift`; `parity` is at equal versions, on the answers of looks.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import dataclasses
 import functools
 import threading
 import time
+from collections.abc import Iterable
 from typing import Any
 
 import jax
@@ -20,12 +21,27 @@ import numpy as np
 
 from zaya_jax.rl import metrics as measured
 from zaya_jax.rl.buffer import Buffer, oldest_version
+from zaya_jax.rl.config import RlConfig
+from zaya_jax.rl.generation import Spent
 from zaya_jax.rl.held_out import looks_of
 from zaya_jax.rl.learner import learn
-from zaya_jax.rl.rollout_log import rows
+from zaya_jax.rl.parity import Parity
+from zaya_jax.rl.rollout_log import dropped_later, rows
 from zaya_jax.rl.sampler import Sampler, Snapshot, again
 from zaya_jax.rl.scoring import Scored
-from zaya_jax.rl.synchronous import Memory, Work, batches_of, engine_weights, note_looks, parity_of, record, tell, warn
+from zaya_jax.rl.synchronous import (
+    Memory,
+    Work,
+    batches_of,
+    engine_weights,
+    note_looks,
+    parity_of,
+    record,
+    recorded,
+    rollouts_of,
+    tell,
+    warn,
+)
 from zaya_jax.train.optimizer import learning_rate
 from zaya_jax.train.step import TrainState
 from zaya_jax.train.stopping import asked_to_stop
@@ -48,24 +64,38 @@ def make_pipelined_steps(
     buffer, notes = Buffer(config.pipeline.buffer, config.pipeline.staleness), _Notes(work, first + 1)
     place = _place(asking.engine.model.execution.mesh)
     sampler = Sampler(asking, memory.progress, buffer, notes.add, again(asking, stored), place)
+    line = _Line(sampler, buffer, notes)
+    notes.drop((row["number"], "asked again") for row in stored if row["seen"])
     sampler.post(engine_weights(work, state.variables), first)
     with asked_to_stop() as asked, sampler:
         if work.held_out and not work.checkpoints.steps():
             _look(work, state, 0, sampler)
         for step in range(first + 1, config.steps + 1):
             notes.begin(step)
-            groups = _take(buffer, sampler, config.groups, step - 1, asked)
+            since = _Since(time.monotonic(), dataclasses.replace(sampler.spent))
+            groups = _take(config, line, step - 1, asked)
             if groups is None:
                 step -= 1
             else:
-                state, memory = _step(work, state, memory, step, groups, sampler, buffer, notes)
+                state, memory = _step(work, state, memory, step, groups, line, since)
             stop = groups is None or asked.is_set() or step == config.steps
             if stop or (config.checkpoints.every > 0 and step % config.checkpoints.every == 0):
                 memory = _save(work, step, state, memory, sampler.snapshot(functools.partial(notes.begin, step + 1)))
             if stop:
                 break
+    notes.drop(buffer.take_gone())
+    if int(state.step) == config.steps:
+        notes.drop((one.answered.asked.number, "left over") for one in buffer.groups())
     work.checkpoints.wait()
     return state, memory
+
+
+@dataclasses.dataclass(frozen=True)
+class _Since:
+    """When the wait for a step's groups began, and what the engine had spent until then."""
+
+    time: float
+    spent: Spent
 
 
 class _Notes:
@@ -85,10 +115,16 @@ class _Notes:
         del version
         if self._step > self._work.asking.config.steps:
             return  # nobody learns from it, and no checkpoint knows of it
-        for row in rows(self._step, scored):
-            self._work.rollouts.write(**row)
         with self._lock:
+            for row in rows(self._step, scored):
+                self._work.rollouts.write(**row)
             self._scored.append(scored)
+
+    def drop(self, groups: Iterable[tuple[int, str]]) -> None:
+        """Numbers and reasons of groups that are on record, and that the learner will never get."""
+        with self._lock:
+            for number, reason in groups:
+                self._work.rollouts.write(**dropped_later(self._step, number, reason))
 
     def take(self) -> list[Scored]:
         with self._lock:
@@ -97,56 +133,71 @@ class _Notes:
             return found
 
 
-def _take(buffer: Buffer, sampler: Sampler, count: int, version: int, asked: threading.Event) -> list[Scored] | None:
-    """The next groups; None if somebody asked to stop before there were enough."""
-    while True:
-        found = buffer.take(count, version, _PATIENCE)
-        if found is not None:
+@dataclasses.dataclass(frozen=True)
+class _Line:
+    """What brings groups to the learner."""
+
+    sampler: Sampler
+    buffer: Buffer
+    notes: _Notes
+
+
+def _take(config: RlConfig, line: _Line, version: int, asked: threading.Event) -> list[Scored] | None:
+    """The next groups; None if somebody asked to stop before there were enough. What ended the sampler ends the run,
+    whatever it left behind."""
+    waited_for = config.pipeline.batches * config.groups
+    while line.sampler.error is None:
+        found = line.buffer.take(config.groups, version, _PATIENCE, waited_for)
+        if found is not None and line.sampler.error is None:
             return found
-        if sampler.error is not None:
-            raise sampler.error
         if asked.is_set():
             return None
+    raise line.sampler.error
 
 
 def _step(
-    work: Work, state: TrainState, memory: Memory, step: int, groups: list[Scored], sampler: Sampler, buffer: Buffer,
-    notes: _Notes,
-) -> tuple[TrainState, Memory]:  # fmt: skip
-    config, start, before = work.asking.config, time.monotonic(), dataclasses.replace(sampler.spent)
-    batches, drift = batches_of(config, groups), None
+    work: Work, state: TrainState, memory: Memory, step: int, groups: list[Scored], line: _Line, since: _Since
+) -> tuple[TrainState, Memory]:
+    config, sampler, waiting = work.asking.config, line.sampler, time.monotonic() - since.time
+    batches, drift, parity = batches_of(config, groups), None, None
     if config.parity_every and step % config.parity_every == 0:
-        drift = parity_of(work.learner, state, batches[0])
+        drift = parity_of(work.learner, state, recorded(config, rollouts_of(groups)), config.replay)
     rate = learning_rate(config.optimizer, (step - 1) / config.steps, config.steps)
     state, told = learn(work.learner, state, batches, rate)
     if step % config.pipeline.sync_every == 0:
         sampler.post(engine_weights(work, state.variables), step)
     updated = measured.of_update(told)  # waits for the device
-    found, progress = notes.take() or groups, sampler.snapshot().progress
+    line.notes.drop(line.buffer.take_gone())
+    found, progress = line.notes.take() or groups, sampler.snapshot().progress
     stale = np.array([step - 1 - oldest_version(one) for one in groups])
     seen = measured.of_groups(found, work.learner.trainer.model.vocab_size)
     held_out = None
     if config.held_out.every and step % config.held_out.every == 0:
-        held_out = _look(work, state, step, sampler)
-    spent = sampler.spent
+        held_out, parity = _look(work, state, step, sampler)
+    spent, before = sampler.spent, since.spent
     work.metrics.write(
         kind="step", step=step, learning_rate=rate, **seen, **updated,
         environments=measured.of_environments(found, progress), drift=drift and drift.to_json(),
-        staleness={"mean": float(stale.mean()), "max": int(stale.max())}, evicted=buffer.evicted, stale=buffer.stale,
-        drawn_tokens=spent.tokens - before.tokens,
-        seconds={"engine": spent.engine - before.engine, "whole": time.monotonic() - start},
+        parity=parity and parity.to_json(), staleness={"mean": float(stale.mean()), "max": int(stale.max())},
+        evicted=line.buffer.evicted, stale=line.buffer.stale, drawn_tokens=spent.tokens - before.tokens,
+        seconds={"engine": spent.engine - before.engine, "waiting": waiting, "whole": time.monotonic() - since.time},
     )  # fmt: skip
     watch = warn(work, step, memory.watch, seen, held_out)
     tell(work, step, seen, progress)
     return state, Memory(progress, watch)
 
 
-def _look(work: Work, state: TrainState, step: int, sampler: Sampler) -> float:
-    """The engine has the step's weights then, whatever `sync_every` says."""
+def _look(work: Work, state: TrainState, step: int, sampler: Sampler) -> tuple[float, Parity | None]:
+    """Held-out accuracy. The engine has the step's weights then, whatever `sync_every` says: these answers are those
+    that engine and learner are compared on at equal versions."""
     config = work.asking.config
     weights = engine_weights(work, state.variables)
     found = sampler.look(work.held_out, weights, step)
-    return note_looks(work, step, looks_of(config, found, work.asking.scorer))
+    accuracy = note_looks(work, step, looks_of(config, found, work.asking.scorer))
+    if not config.parity_every:
+        return accuracy, None
+    rollouts = [rollout for one in found for rollout in one.rollouts]
+    return accuracy, parity_of(work.learner, state, recorded(config, rollouts), config.replay)
 
 
 def _save(work: Work, step: int, state: TrainState, memory: Memory, found: Snapshot) -> Memory:

@@ -67,11 +67,25 @@ def read(workdir: pathlib.Path | str, wanted: Wanted) -> Iterator[Row]:
         UserError: there is no such file, or a line is not of it.
     """
     path = pathlib.Path(workdir) / FILE
-    for where, row in read_rows(path):
+    later = _dropped_later(path)
+    for number, (where, row) in enumerate(read_rows(path)):
         if row.get("schema") != VERSION:
             raise mistake("not an answer of a run", where=where, expected=f'"schema": {VERSION}')
+        if "place" not in row:
+            continue
+        if row["dropped"] is None:
+            row["dropped"] = next((reason for line, reason in later.get(row["group"], ()) if line > number), None)
         if wanted.has(row):
             yield row
+
+
+def _dropped_later(path: pathlib.Path) -> dict[int, list[tuple[int, str]]]:
+    """By group, the lines that say why the learner never got what stands before them."""
+    found: dict[int, list[tuple[int, str]]] = {}
+    for number, (_, row) in enumerate(read_rows(path)):
+        if "group" in row and "place" not in row:
+            found.setdefault(row["group"], []).append((number, row["dropped"]))
+    return found
 
 
 def summary(rows: Iterable[Row]) -> list[list[str]]:

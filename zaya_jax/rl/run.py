@@ -101,12 +101,16 @@ def _begin(
         exact, places = learner.trainer.execution.exact_dtype.name, None if mesh is None else slot_sharding(mesh)
         variables = load_variables(checkpoint, "stacked", exact, shardings=places)
         state = programs(learner.trainer, mesh).start(variables, config.seed)
-        return state, Memory(completion.start(config.schedule)), Failures(config.failures), []
+        return state, Memory(completion.start(config.schedule, _rate_groups(config))), Failures(config.failures), []
     restored = checkpoints.restore(abstract_state(learner.trainer, mesh))
     print(f"goes on after step {restored.step:,}", file=say, flush=True)
     stored = restored.record
     memory, failures = remembered(config.schedule, stored), Failures(config.failures, stored["failures"])
     return restored.state, memory, failures, stored.get("again", [])
+
+
+def _rate_groups(config: RlConfig) -> int:
+    return 1 if config.rewards.length is None else config.rewards.length.rate_groups
 
 
 def _models(config: RlConfig) -> dict[str, str]:

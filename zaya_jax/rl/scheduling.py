@@ -17,6 +17,7 @@ import random
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from zaya_jax.environments.environment import Problem
 from zaya_jax.errors import mistake
 from zaya_jax.rl import checks
 from zaya_jax.rl.checks import check_range
@@ -178,8 +179,19 @@ def probabilities(schedule: Schedule, state: State) -> tuple[float, ...]:
     return tuple(weight / total for weight in weights)
 
 
-def observe(schedule: Schedule, state: State, environment: str, difficulty: int, passed: int, count: int) -> State:
+def observe(
+    schedule: Schedule,
+    state: State,
+    environment: str,
+    difficulty: int,
+    passed: int,
+    count: int,
+    hardest: int | None = None,
+) -> State:
     """The state after a completed group; see `curriculum.observe`. A difficulty stays below its environment's cap.
+
+    Args:
+        hardest: where the environment's difficulties end, if the group's problem told (`hardest_of`).
 
     Raises:
         UserError: the schedule has no such environment.
@@ -187,10 +199,18 @@ def observe(schedule: Schedule, state: State, environment: str, difficulty: int,
     place = place_of(schedule, environment)
     source, track = schedule.sources[place], state.tracks[place]
     level = observe_level(schedule.chosen, track.level, difficulty, passed, count)
-    if 0 <= source.cap < level.difficulty:
-        level = dataclasses.replace(level, difficulty=source.cap)
+    for cap in (source.cap, hardest):
+        if cap is not None and 0 <= cap < level.difficulty:
+            level = dataclasses.replace(level, difficulty=cap)
     seen = dataclasses.replace(track, level=level, observed=track.observed + 1)
     return State(state.number, _replaced(state.tracks, place, seen))
+
+
+def hardest_of(problem: Problem, difficulty: int) -> int | None:
+    """Where an environment's difficulties end, as a problem that was asked for at `difficulty` tells it: at its own, if
+    its `meta` says `saturated`. None: there are harder ones, as far as it says."""
+    meta = problem.meta
+    return int(meta.get("level", meta.get("difficulty", difficulty))) if meta.get("saturated") else None
 
 
 def place_of(schedule: Schedule, environment: str) -> int:
@@ -203,15 +223,6 @@ def place_of(schedule: Schedule, environment: str) -> int:
         expected = f"one of {', '.join(schedule.names)}"
         raise mistake("no such environment in the schedule", found=repr(environment), expected=expected)
     return schedule.names.index(environment)
-
-
-def saturated(schedule: Schedule, state: State) -> tuple[str, ...]:
-    """The environments at their caps: what they have left to teach is not harder than what is asked now.
-
-    An environment with one difficulty only is none of them.
-    """
-    pairs = zip(schedule.sources, state.tracks)
-    return tuple(source.environment for source, track in pairs if 0 < source.cap <= track.level.difficulty)
 
 
 def to_json(state: State) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from zaya_jax.rl.generation import Answered, Asked
 from zaya_jax.rl.length_reward import LengthRewardConfig, length_bonus, ramped_weight
 from zaya_jax.rl.records import best_solve_rate
 from zaya_jax.rl.reward_scores import JudgeConfig, Paid, RewardModelConfig, ScoreGroup, pay
-from zaya_jax.rl.scheduling import Schedule, place_of
+from zaya_jax.rl.scheduling import Schedule, hardest_of, place_of
 
 _NAMES = {"max_rl": "MaxRL", "rejection": "rejection sampling"}
 
@@ -121,7 +121,8 @@ def score(
     rewards = _verified(config, answered, correct, degenerate) if paid is None else paid.rewards_G
     asked, nothing = answered.asked, np.zeros(size)
     given = None if config.key == "correct" else tuple(rewards.tolist())
-    group = Group(asked.environment, _recurring(schedule, asked), asked.difficulty, correct, given)
+    hardest = hardest_of(asked.problem, asked.difficulty)
+    group = Group(asked.environment, _recurring(schedule, asked), asked.difficulty, correct, given, hardest)
     best = best_solve_rate(progress.records, asked.environment)
     if seen:
         reason = completion.drop_reason(group, size)

@@ -16,7 +16,7 @@ from zaya_jax.rl import start_difficulty as search_of
 from zaya_jax.rl.completion import Progress
 from zaya_jax.rl.gathering import Asking, is_held_out
 from zaya_jax.rl.generation import Answered, Asked, answer, prompt_of
-from zaya_jax.rl.scheduling import Source
+from zaya_jax.rl.scheduling import Source, hardest_of
 from zaya_jax.rl.start_difficulty import Pool, Search
 
 _FIRST = 2**40  # numbers of these groups, whose noise is then no training group's
@@ -44,6 +44,9 @@ def find_starts(asking: Asking, search: Search, note: Callable[[str, Pool], None
         asked = [one for name in under_way if (one := _ask(asking, bounds[name], name, pools[name], numbers))]
         if not asked:
             raise mistake("makes no problems to find a start difficulty with", where=f"environment {under_way[0]}")
+        for one in asked:
+            if (hardest := hardest_of(one.problem, one.difficulty)) is not None:
+                bounds[one.environment] = _at_most(bounds[one.environment], hardest)
         config = asking.config
         verify = asking.workers.verify
         answered, _ = answer(asking.engine, asking.tokenizer, asked, config.decoding, verify, config.seed)
@@ -66,7 +69,11 @@ def with_starts(progress: Progress, starts: dict[str, int]) -> Progress:
 
 
 def _bounded(search: Search, source: Source) -> Search:
-    return search if source.cap < 0 else dataclasses.replace(search, cap=min(search.cap, source.cap))
+    return search if source.cap < 0 else _at_most(search, source.cap)
+
+
+def _at_most(search: Search, cap: int) -> Search:
+    return dataclasses.replace(search, cap=min(search.cap, cap))
 
 
 def _ask(asking: Asking, search: Search, environment: str, pool: Pool, numbers: Iterator[int]) -> Asked | None:

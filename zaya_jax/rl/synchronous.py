@@ -28,6 +28,7 @@ from zaya_jax.rl.held_out import Look, accuracy, look
 from zaya_jax.rl.learner import Learner, learn, log_probabilities
 from zaya_jax.rl.parity import Parity, compare
 from zaya_jax.rl.placing import place_batch
+from zaya_jax.rl.rollout import Rollout
 from zaya_jax.rl.rollout_log import rows
 from zaya_jax.rl.scoring import Scored
 from zaya_jax.train.optimizer import learning_rate
@@ -111,7 +112,7 @@ def _step(work: Work, state: TrainState, memory: Memory, step: int) -> tuple[Tra
     asked_for = time.monotonic()
     batches, parity = batches_of(config, found), None
     if batches and config.parity_every and step % config.parity_every == 0:
-        parity = parity_of(work.learner, state, batches[0])
+        parity = parity_of(work.learner, state, recorded(config, rollouts_of(found)), config.replay)
     rate = learning_rate(config.optimizer, (step - 1) / config.steps, config.steps)
     if batches:
         state, told = learn(work.learner, state, batches, rate)
@@ -127,7 +128,8 @@ def _step(work: Work, state: TrainState, memory: Memory, step: int) -> tuple[Tra
     work.metrics.write(
         kind="step", step=step, learning_rate=rate, **groups, **updated,
         environments=measured.of_environments(found, progress), parity=parity and parity.to_json(),
-        drawn_tokens=spent.tokens, seconds=seconds | {"whole": time.monotonic() - start},
+        staleness={"mean": 0.0, "max": 0}, drawn_tokens=spent.tokens,
+        seconds=seconds | {"whole": time.monotonic() - start},
     )  # fmt: skip
     watch = warn(work, step, memory.watch, groups, held_out)
     tell(work, step, groups, progress)
@@ -155,19 +157,35 @@ def engine_weights(work: Work, variables: Variables) -> Variables:
 
 def batches_of(config: RlConfig, found: list[Scored]) -> list[LearnerBatch]:
     """What the learner reads of the groups that teach something."""
-    rollouts = [one for scored in taught(found) for one in scored.answered.rollouts]
+    rollouts = rollouts_of(found)
     if not rollouts:
         return []
     advantages = np.concatenate([scored.advantages for scored in taught(found)])
     return learner_batches(rollouts, advantages, config.rows, config.length, replay=config.replay)
 
 
-def parity_of(learner: Learner, state: TrainState, batch: LearnerBatch) -> Parity:
-    """Engine against learner at equal versions; the routes that the learner would have taken are counted apart."""
+def rollouts_of(found: list[Scored]) -> list[Rollout]:
+    """The answers that the learner learns from."""
+    return [one for scored in taught(found) for one in scored.answered.rollouts]
+
+
+def recorded(config: RlConfig, rollouts: list[Rollout]) -> LearnerBatch:
+    """The first batch of answers, with the routes that the engine took, for `parity_of`."""
+    return learner_batches(rollouts, np.zeros(len(rollouts)), config.rows, config.length, replay=True)[0]
+
+
+def parity_of(learner: Learner, state: TrainState, batch: LearnerBatch, replay: bool) -> Parity:
+    """Engine against learner: log-probabilities as the learner has them in training, with or without replay, and the
+    routes that it would have taken by itself.
+
+    Args:
+        batch: of `recorded`.
+    """
     mesh = learner.trainer.execution.mesh
-    logp_BT, _ = log_probabilities(learner, state, place_batch(mesh, batch))
     live = batch._replace(routes_LBT=np.full_like(batch.routes_LBT, -1))
-    _, routes_LBT = log_probabilities(learner, state, place_batch(mesh, live))
+    logp_BT, routes_LBT = log_probabilities(learner, state, place_batch(mesh, live))
+    if replay:
+        logp_BT, _ = log_probabilities(learner, state, place_batch(mesh, batch))
     return compare(batch.mu_BT, logp_BT, batch.mask_BT, batch.routes_LBT, routes_LBT)
 
 

@@ -55,25 +55,26 @@ class Step:
 
     Attributes:
         truncated: share of its responses that a budget cut off.
-        no_signal: share of the complete groups behind it that were all right or all wrong.
+        no_signal: share of the complete groups behind it that were all right or all wrong; None if there were none.
         entropy: mean of the policy's next-token distributions over response tokens, in nats.
-        reward: mean over all complete groups, those that were dropped included: else it hardly moves.
+        reward: mean over all complete groups, those that were dropped included: else it hardly moves; None without any.
         held_out: accuracy on held-out problems, at steps that looked at them.
     """
 
     truncated: float
-    no_signal: float
+    no_signal: float | None
     entropy: float
-    reward: float
+    reward: float | None
     held_out: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)
 class Look:
-    """A look at held-out problems: their accuracy, and the mean training reward of the steps since the look before."""
+    """A look at held-out problems: their accuracy, and the mean training reward of the steps since the look before;
+    None if none of these has one."""
 
     held_out: float
-    reward: float
+    reward: float | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,7 +94,7 @@ class Watch:
     count: int = 0
     start_entropy: float | None = None
     looks: tuple[Look, ...] = ()
-    rewards: tuple[float, ...] = ()
+    rewards: tuple[float | None, ...] = ()
     given: tuple[str, ...] = ()
 
 
@@ -123,7 +124,7 @@ def no_signal(limits: Limits, watch: Watch) -> str | None:
     mean = _recent(limits, watch, "no_signal")
     if mean is None or not mean > limits.no_signal:
         return None
-    reward = _mean([step.reward for step in watch.recent])
+    reward = _mean([step.reward for step in watch.recent]) or 0.0  # there is one: groups were complete
     if reward < 0.5:
         cause = "problems are too hard, or no answer is found in the responses; lower the start difficulties, or train"
         cause += " longer on worked examples before"
@@ -153,6 +154,8 @@ def overfitting(limits: Limits, watch: Watch) -> str | None:
     if len(watch.looks) < limits.held_out:
         return None
     first, last = watch.looks[0], watch.looks[-1]
+    if first.reward is None or last.reward is None:
+        return None
     rise, fall = last.reward - first.reward, first.held_out - last.held_out
     if rise <= limits.rise or fall <= limits.fall:
         return None
@@ -195,11 +198,12 @@ def _after(limits: Limits, watch: Watch, step: Step) -> Watch:
 
 
 def _recent(limits: Limits, watch: Watch, name: str) -> float | None:
-    """A mean over the last steps; None before there are enough. NaN is beyond no limit."""
+    """A mean over the last steps that have this figure; None before there are enough, and where none has it."""
     if len(watch.recent) < limits.steps:
         return None
     return _mean([getattr(step, name) for step in watch.recent])
 
 
-def _mean(values: Sequence[float]) -> float:
-    return math.fsum(values) / len(values)
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return math.fsum(known) / len(known) if known else None
