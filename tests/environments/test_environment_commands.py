@@ -1,6 +1,7 @@
 """What the launcher `environments` prints, and what `--validate` finds in environments that are not sound."""
 
 import io
+import json
 import os
 import subprocess
 import sys
@@ -43,6 +44,20 @@ def test_a_sound_environment_passes_every_check():
     sink = io.StringIO()
     check(f"{OWN}:sums", sink=sink)
     assert sink.getvalue().count("  ok  ") == len(sink.getvalue().splitlines()) == 9
+
+
+@pytest.mark.parametrize("name", ["requests", "simple_instructions", "program_input", "knights"])
+def test_our_own_families_pass(name):
+    found = validate(name, difficulties=(0, 2), seeds=3)
+    assert [finding for finding in found if finding.sound is False] == [] and len(found) == 9
+
+
+def test_a_file_of_chat_passes(tmp_path):
+    rows = [{"id": f"r{i}", "problem": f"say {i}", "kind": "chat"} for i in range(8)]
+    (tmp_path / "chat.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = validate(f"file:{tmp_path / 'chat.jsonl'}", difficulties=(0,), seeds=4)
+    assert [finding for finding in found if finding.sound is False] == []
+    assert "junk does not raise" in {finding.check for finding in found}
 
 
 def test_every_flaw_of_an_unsound_one_is_found():

@@ -1,6 +1,7 @@
 """docs/environments.md: its code runs, its tables name what there is."""
 
 import dataclasses
+import json
 import re
 
 import pytest
@@ -9,6 +10,8 @@ from zaya_jax.environments.environment import Environment, Problem, Verdict
 from zaya_jax.environments.failures import KINDS
 from zaya_jax.environments.named import FORMS
 from zaya_jax.environments.validate import validate
+from zaya_jax.rl.scheduling import Schedule
+from zaya_jax.train.settings import from_dict
 
 
 @pytest.fixture
@@ -34,6 +37,12 @@ def test_ones_own_is_short_and_keeps_the_contract(blocks):
 def test_the_example_of_workers_runs(blocks, capsys):
     exec(compile(blocks[1], "docs/environments.md", "exec"), {})
     assert capsys.readouterr().out == "0.0\n1.0\n"
+
+
+def test_the_sources_of_a_run_are_read(page):
+    (found,) = re.findall(r"--config\.schedule\.sources=(\[.*\])'", page)
+    schedule = from_dict(Schedule, {"sources": json.loads(found)})
+    assert schedule.names == ("my_tasks:make", "rlve:Sorting@/path/to/RLVE") and schedule.sources[1].start == 3
 
 
 def test_tables_name_every_field_kind_and_form(page):

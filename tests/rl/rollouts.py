@@ -38,9 +38,19 @@ def recorded(dtype: str = "float64", min_p: float = 0.0, kept: int = 0) -> tuple
 
 def drawn(weights, dtype: str, min_p: float = 0.0, kept: int = 0) -> tuple[Rollout, ...]:
     """The answers of other weights."""
+    return answers(engine_of(weights, dtype, kept), dtype, min_p)
+
+
+def engine_of(weights, dtype: str, kept: int = 0) -> Engine:
+    """An engine of the tiny model with these weights."""
     model = Zaya(CONFIG, Execution(dtype=dtype, layout="unstacked"))
     with jax.enable_x64(dtype == "float64"):
-        engine = Engine(model, unstack(CONFIG, weights), slots=4, capacity=32, chunk=8, kept=kept)
+        return Engine(model, unstack(CONFIG, weights), slots=4, capacity=32, chunk=8, kept=kept)
+
+
+def answers(engine: Engine, dtype: str, min_p: float = 0.0) -> tuple[Rollout, ...]:
+    """An engine's answers to the prompts."""
+    with jax.enable_x64(dtype == "float64"):
         prompts = [PROMPTS[i // 2] for i in range(len(ANSWERS))]
         requests = [
             Request(str(i), prompt, seed=i, max_new_tokens=count, sampling=Sampling(min_p=min_p))

@@ -8,12 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.rl.rollouts import CONFIG, drawn, recorded, trainer, variables
+from tests.rl.rollouts import CONFIG, answers, drawn, engine_of, recorded, trainer, variables
 from zaya_jax.errors import UserError
 from zaya_jax.model import Zaya
 from zaya_jax.model import router as routers
 from zaya_jax.rl.aggregation import AggregationConfig
 from zaya_jax.rl.batch import learner_batches
+from zaya_jax.rl.devices import weights_for
 from zaya_jax.rl.learner import Learner, accumulate, divisor, learn, log_probabilities, nothing_yet
 from zaya_jax.rl.losses import ClipConfig
 from zaya_jax.rl.parity import compare
@@ -107,6 +108,18 @@ def test_close_routes_flip_without_replay_and_not_with_it():
             assert replayed.route_flips == 0 and replayed.max_delta <= 1e-5
             flips += live.route_flips
     assert flips > 0
+
+
+def test_new_weights_of_the_engine_bring_the_routers_biases_along():
+    """Nothing else has changed: were they forgotten, the engine would choose as before."""
+    own, engine = Learner(trainer("float32")), engine_of(variables("float32"), "float32")
+    state = start_from(own.trainer, variables("float32"), jax.random.key(0))
+    moved = state.replace(balance=_biased({"balance": state.balance}, 0.5)["balance"])
+    engine.update_weights(weights_for(engine.model, None, moved.variables), 1)
+    found = learner_batches(answers(engine, "float32"), ADVANTAGES, ROWS, LENGTH)
+    same, before = (parity(own, one, found, replay=False) for one in (moved, state))
+    assert same.route_flips == 0 and same.max_delta < 1e-5
+    assert before.route_flips > 0 and before.max_delta > 1e-3
 
 
 def _biased(weights, bias):

@@ -116,6 +116,8 @@ def _problem(row: Mapping[str, Any], benchmark: str, seed: int, templates: dict[
     kind = row["kind"]
     values, hidden = {"problem": row["problem"].strip()}, {"kind": kind}
     meta = {"benchmark": benchmark} | {key: row[key] for key in ("source", "date") if key in row}
+    if kind == "chat":
+        meta["open_ended"] = True
     if kind == "choice":
         order = shuffled(len(row["choices"]), seed, row["id"])
         values["choices"] = "\n".join(f"{LETTERS[i]}) {row['choices'][place].strip()}" for i, place in enumerate(order))

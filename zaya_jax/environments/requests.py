@@ -21,7 +21,7 @@ def generate(seed: int, difficulty: int) -> Problem:
     """A request; `hidden` has its parts."""
     rng = random.Random(f"{NAME} {difficulty} {seed}")
     hidden = {"form": rng.choice(list(FORMS)), "kind": rng.choice(KINDS), "thing": rng.choice(THINGS)}
-    meta = {"environment": NAME, "difficulty": difficulty, "seed": seed, "saturated": True}
+    meta = {"environment": NAME, "difficulty": difficulty, "seed": seed, "saturated": True, "open_ended": True}
     return Problem(f"{NAME}/{difficulty}/{seed}", request(**hidden), hidden, meta)
 
 

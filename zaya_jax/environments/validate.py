@@ -80,10 +80,11 @@ def validate(
         if not problems:
             return findings
         findings += [_ids(problems), _prompts(first, calls)]
-        few = problems[:: max(1, len(problems) // 4)]
-        findings += _answers(environment, problems, one)
+        few, open_ended = problems[:: max(1, len(problems) // 4)], bool(problems[0].meta.get("open_ended"))
+        findings += _answers(environment, problems, one, open_ended)
         findings += _wrong("an empty answer is wrong", environment, few, EMPTY, one)
-        findings += _wrong("junk is wrong, and does not raise", environment, few, JUNK, one)
+        junk = "junk does not raise" if open_ended else "junk is wrong, and does not raise"
+        findings += _wrong(junk, environment, few, JUNK, one, may_be_right=open_ended)
         responses = [*EMPTY, *JUNK]
         verdicts = [_all(pool.verify(environment, few[0], text) for text in responses) for pool in (one, other)]
         findings.append(_same("the same verdict in another process", *verdicts, [text[:20] for text in responses]))
@@ -124,8 +125,8 @@ def _prompts(results: Sequence[Any], calls: Sequence[tuple[int, int]]) -> Findin
     return Finding("seeds differ", count > every // 2, f"{count} prompts of {every}")
 
 
-def _answers(environment: str, problems: Sequence[Problem], workers: Workers) -> list[Finding]:
-    """What `explain` says: right for its problem, and not for all others too."""
+def _answers(environment: str, problems: Sequence[Problem], workers: Workers, open_ended: bool) -> list[Finding]:
+    """What `explain` says: right for its problem, and not for all others too, unless problems are open-ended."""
     right, others = "the explained answer is right", "the explained answer of another problem is wrong"
     given = _all(workers.explain(environment, problem) for problem in problems)
     if all(item is None for item in given):
@@ -142,16 +143,21 @@ def _answers(environment: str, problems: Sequence[Problem], workers: Workers) ->
             findings = [Finding(right, False, f"{problem.id}: {answer[:40]!r}: {_short(verdict)}")]
             break
     passed = sum(isinstance(verdict, Verdict) and verdict.correct for verdict in shifted)
-    sound = passed <= len(problems) // 2 if len(problems) > 1 else None
+    sound = passed <= len(problems) // 2 if len(problems) > 1 and not open_ended else None
     return [*findings, Finding(others, sound, f"{passed} of {len(problems)} are right")]
 
 
 def _wrong(
-    check: str, environment: str, problems: Sequence[Problem], texts: Sequence[str], workers: Workers
+    check: str,
+    environment: str,
+    problems: Sequence[Problem],
+    texts: Sequence[str],
+    workers: Workers,
+    may_be_right: bool = False,
 ) -> list[Finding]:
     pairs = [(problem, text) for problem in problems for text in texts]
     for (problem, text), verdict in zip(pairs, _all(workers.verify(environment, *pair) for pair in pairs)):
-        if isinstance(verdict, Failure) or verdict.correct or verdict.reward > 0:
+        if isinstance(verdict, Failure) or (not may_be_right and (verdict.correct or verdict.reward > 0)):
             return [Finding(check, False, f"{problem.id}: {text[:20]!r}: {_short(verdict)}")]
     return [Finding(check, True, f"{len(pairs)} responses")]
 
