@@ -25,5 +25,14 @@ def verify_fairly(problem: Problem, response: str) -> Verdict:
     return Verdict(float(right), right, True)
 
 
+def generate_shallow(seed: int, difficulty: int) -> Problem:
+    """None is harder than of difficulty 2."""
+    level = min(difficulty, 2)
+    meta = {"difficulty": difficulty, "level": level, "saturated": difficulty >= 2}
+    made = generate(seed, level)
+    return Problem(f"shallow/{difficulty}/{seed}", made.prompt, made.hidden, meta)
+
+
 EASY = Environment("tests.rl.easy:EASY", generate, verify)
 FAIR = Environment("tests.rl.easy:FAIR", generate, verify_fairly)
+SHALLOW = Environment("tests.rl.easy:SHALLOW", generate_shallow, verify)

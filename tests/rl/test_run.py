@@ -14,6 +14,7 @@ from zaya_jax.report.metrics import read_metrics
 from zaya_jax.rl.config import HeldOutConfig, PipelineConfig, RlConfig
 from zaya_jax.rl.rollout_view import Wanted, read
 from zaya_jax.rl.run import run
+from zaya_jax.rl.scheduling import Schedule, Source
 from zaya_jax.rl.start_difficulty import Search
 from zaya_jax.train.settings import from_dict, to_json
 
@@ -81,6 +82,15 @@ def test_start_difficulties_are_sought_with_the_first_weights(initial, tmp_path)
     assert first["difficulty"] == found["value"] and first["group"] < 2**40
 
 
+def test_where_difficulties_end_both_search_and_curriculum_do(initial, tmp_path):
+    """Most answers are right at every difficulty: without an end both would go on upwards."""
+    own = config(initial, schedule=Schedule((Source("tests.rl.easy:SHALLOW"),)), steps=2, held_out=HeldOutConfig())
+    search = Search(groups=6, particles=64, mu_mean=40.0)
+    assert run(dataclasses.replace(own, start=search), tmp_path / "run", sink=io.StringIO())
+    (found,) = [r for r in read_metrics(tmp_path / "run" / "metrics.jsonl") if r["kind"] == "start_difficulty"]
+    assert found["value"] <= 2 and {row["difficulty"] for row in rollouts(tmp_path / "run")} <= {0, 1, 2}
+
+
 def test_a_pipelined_run(initial, tmp_path):
     """The same learner behind a buffer: no token is more than two updates old, and every one says which drew it."""
     pipeline, looks = PipelineConfig(sync_every=2, buffer=6), HeldOutConfig(every=3, problems=2, answers=2)
@@ -142,6 +152,8 @@ def test_a_configuration_is_read_back(initial):
 def test_mistakes(initial, finished):
     with pytest.raises(UserError, match=r"length: too short for an answer; expected 67 or more"):
         config(initial, length=20)
+    with pytest.raises(UserError, match=r"schedule.window.group_size: another group size; expected 4; found 16"):
+        config(initial, schedule=Schedule((Source("tests.rl.easy:EASY"),), rule="window"))
     with pytest.raises(UserError, match="no model to begin with"):
         config("")
     with pytest.raises(UserError, match="the directory of another run"):

@@ -162,6 +162,10 @@ class RlConfig:
         if self.pipeline is not None and self.pipeline.buffer < waited_for:
             expected = f"{waited_for} or more, the groups that an update waits for"
             raise mistake("too small", where="pipeline.buffer", expected=expected, found=self.pipeline.buffer)
+        window, size = self.schedule.window, self.decoding.group_size
+        if self.schedule.rule == "window" and window.group_size != size:
+            where, fix = "schedule.window.group_size", "its groups are counted in answers of as many"
+            raise mistake("another group size", where=where, expected=size, found=window.group_size, fix=fix)
         if self.length < self.decoding.capacity - 1:
             fix = "raise length, or lower the budgets of decoding"
             expected = f"{self.decoding.capacity - 1} or more: prompt, reasoning and answer"

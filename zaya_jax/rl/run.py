@@ -30,7 +30,7 @@ from zaya_jax.rl.learner import Learner
 from zaya_jax.rl.pipelined import make_pipelined_steps
 from zaya_jax.rl.reward_scores import open_scorer
 from zaya_jax.rl.rollout_log import FILE as ROLLOUTS
-from zaya_jax.rl.start_difficulty import Pool, Search, estimate
+from zaya_jax.rl.start_difficulty import Search
 from zaya_jax.rl.starting import find_starts, with_starts
 from zaya_jax.rl.synchronous import Memory, Work, make_steps, remembered
 from zaya_jax.sampling.engine import Engine
@@ -129,12 +129,11 @@ def make_engine(config: RlConfig, model: ModelConfig, devices: Devices, variable
 
 
 def _found_starts(work: Work, search: Search, memory: Memory) -> Memory:
-    def note(environment: str, pool: Pool) -> None:
-        difficulty, groups = estimate(search, pool), len(pool.history)
-        work.metrics.write(kind="start_difficulty", step=0, environment=environment, groups=groups, value=difficulty)
-        print(f"{environment} starts at difficulty {difficulty}, after {groups} groups", file=work.say, flush=True)
-
-    starts = find_starts(work.asking, search, note)
+    starts = find_starts(work.asking, search)
+    for name, one in starts.items():
+        found = {"environment": name, "groups": one.groups, "value": one.difficulty}
+        work.metrics.write(kind="start_difficulty", step=0, **found)
+        print(f"{name} starts at difficulty {one.difficulty}, after {one.groups} groups", file=work.say, flush=True)
     return dataclasses.replace(memory, progress=with_starts(memory.progress, starts))
 
 

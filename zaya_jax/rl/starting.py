@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from zaya_jax.environments.environment import Problem
 from zaya_jax.environments.failures import Failure
@@ -23,13 +23,20 @@ _FIRST = 2**40  # numbers of these groups, whose noise is then no training group
 _TRIES = 32  # problems of a proposal; most prompts are not held out
 
 
-def find_starts(asking: Asking, search: Search, note: Callable[[str, Pool], None]) -> dict[str, int]:
+@dataclasses.dataclass(frozen=True)
+class Start:
+    """Where an environment begins, and how many groups were asked to find it."""
+
+    difficulty: int
+    groups: int
+
+
+def find_starts(asking: Asking, search: Search) -> dict[str, Start]:
     """The start difficulty of every environment without end; those of given sets are not sought.
 
     Args:
         asking: the engine has the weights that the run begins with.
         search: how it is sought.
-        note: is told of every environment's pool when its search is over.
 
     Raises:
         UserError: an environment fails too often.
@@ -52,15 +59,15 @@ def find_starts(asking: Asking, search: Search, note: Callable[[str, Pool], None
         answered, _ = answer(asking.engine, asking.tokenizer, asked, config.decoding, verify, config.seed)
         for one in answered:
             pools[one.asked.environment] = _observed(asking, bounds, pools, one)
-    for name, pool in pools.items():
-        note(name, pool)
-    return {name: search_of.estimate(bounds[name], pool) for name, pool in pools.items()}
+    return {name: Start(search_of.estimate(bounds[name], pool), len(pool.history)) for name, pool in pools.items()}
 
 
-def with_starts(progress: Progress, starts: dict[str, int]) -> Progress:
+def with_starts(progress: Progress, starts: dict[str, Start]) -> Progress:
     """Progress of no groups, at these difficulties."""
     tracks = tuple(
-        dataclasses.replace(track, level=dataclasses.replace(track.level, difficulty=starts[track.environment]))
+        dataclasses.replace(
+            track, level=dataclasses.replace(track.level, difficulty=starts[track.environment].difficulty)
+        )
         if track.environment in starts
         else track
         for track in progress.schedule.tracks
