@@ -17,6 +17,7 @@ Difficulties rise with a group's pass rate above 0.7.
 
 from configs.rl.stage import families, lengths, stage
 from zaya_jax.errors import mistake
+from zaya_jax.rl.config import HeldOutConfig
 from zaya_jax.rl.scheduling import Source
 from zaya_jax.rl.start_difficulty import Search
 
@@ -46,4 +47,5 @@ def _changes(given):
     found = {"": given.scale == "8b", "found": True, "given": False}
     if given.starts not in found:
         raise mistake("no such way", where="--config=...:starts", expected="found or given", found=given.starts)
-    return {"start": Search()} if found[given.starts] else {}
+    looks = {} if given.scale == "nano" else {"held_out": HeldOutConfig(every=20, difficulties=(0, 2))}
+    return looks | ({"start": Search()} if found[given.starts] else {})

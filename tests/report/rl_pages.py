@@ -28,7 +28,7 @@ def rl_step(number: int, **changes) -> dict:
         "kept": 1.0, "clipped": 0.0, "ratio": 1.0, "kl": 1e-6, "environments": environments,
         "parity": None if number % 10 else {"tokens": 5000, "max_delta": 1e-4, "kl": 3e-6, "pearson": 0.9999,
                                             "route_flips": 3, "routes": 1000},
-        "drawn_tokens": 1000, "seconds": {"engine": 1.0, "whole": 2.5},
+        "staleness": {"mean": 0.0, "max": 0}, "drawn_tokens": 1000, "seconds": {"engine": 1.0, "whole": 2.5},
     } | changes  # fmt: skip
 
 

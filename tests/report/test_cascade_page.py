@@ -28,7 +28,9 @@ def test_every_stage_has_its_line(tmp_path):
         "python -m x behavioral_chat",
     ):
         assert words in found.text, words
-    assert "training loss" in found.curves() and "reward" in found.curves()
+    drawn = {"training loss", "reward", "entropy", "difficulty", "length of an answer", "addition", "mean", "parity"}
+    assert drawn <= set(found.curves())
+    assert all(title in found.text for title in ("Pass rate by environment", "Staleness", "Routes flipped"))
     links = {attributes["href"] for tag, attributes in found.tags if tag == "a"}
     assert links == {"#sft", "#warmup", "#rlve_gym"}, "what has not begun has no part of its own"
     assert links == {f"#{attributes['id']}" for _, attributes in found.tags if "id" in attributes}

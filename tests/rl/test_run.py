@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import json
 
 import numpy as np
 import pytest
@@ -142,6 +143,24 @@ def test_a_run_with_min_p(initial, tmp_path):
     assert all(1 < record["kept_ids"] <= 24 and 0 <= record["kept_full"] <= 1 for record in steps)
     parity = [record["parity"] for record in steps if record["parity"]]
     assert parity and all(one["max_delta"] < 1e-3 for one in parity)
+
+
+def test_a_look_at_a_file_that_nothing_is_learnt_from(initial, tmp_path):
+    """A given set as the source, of which there are no looks; three problems of another file, two of them wanted."""
+    for name, letters in {"learnt": "abcd", "looked_at": "xyz"}.items():
+        rows = [{"id": one, "problem": f"say {one}", "kind": "chat"} for one in letters]
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    learnt, looked_at = str(tmp_path / "learnt.jsonl"), str(tmp_path / "looked_at.jsonl")
+    looks = HeldOutConfig(every=1, problems=2, answers=2, files=(looked_at,))
+    own = config(initial, schedule=Schedule((Source(f"file:{learnt}", cap=0),)), steps=1, held_out=looks)
+    assert run(own, tmp_path / "run", sink=io.StringIO())
+    seen = [record for record in read_metrics(tmp_path / "run" / "metrics.jsonl") if record["kind"] == "look"]
+    assert [(one["step"], one["environment"]) for one in seen] == [(0, f"file:{looked_at}"), (1, f"file:{looked_at}")]
+    assert {row["environment"] for row in rollouts(tmp_path / "run")} == {f"file:{learnt}"}
+    with pytest.raises(
+        UserError, match=r"held_out.files: is learnt from; expected a file of no source; found .*learnt"
+    ):
+        dataclasses.replace(own, held_out=HeldOutConfig(files=(learnt,)))
 
 
 def test_a_configuration_is_read_back(initial):

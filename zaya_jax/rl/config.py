@@ -32,17 +32,21 @@ class HeldOutConfig:
     Attributes:
         every: steps between two looks, and one before the first step; 0: none.
         difficulties: fixed ones, the same for every environment.
-        problems: of each environment and difficulty.
+        problems: of each environment and difficulty, and of each file.
         answers: drawn for each, at temperature 1.
+        files: benchmark files (docs/benchmarks.md) that are looked at too, and that nothing is learnt from. Problems of
+            sources that are files are learnt from, all of them: there are no looks at those.
     """
 
     every: int = 0
     difficulties: tuple[int, ...] = (0,)
     problems: int = 8
     answers: int = 4
+    files: tuple[str, ...] = ()
 
     def __post_init__(self):
         object.__setattr__(self, "difficulties", tuple(self.difficulties))
+        object.__setattr__(self, "files", tuple(self.files))
         if self.every < 0 or min(self.problems, self.answers) < 1 or not self.difficulties:
             raise mistake("out of range", where="held_out", expected="every 0 or more, all others 1 or more")
 
@@ -162,6 +166,9 @@ class RlConfig:
         if self.pipeline is not None and self.pipeline.buffer < waited_for:
             expected = f"{waited_for} or more, the groups that an update waits for"
             raise mistake("too small", where="pipeline.buffer", expected=expected, found=self.pipeline.buffer)
+        for file in self.held_out.files:
+            if f"file:{file}" in self.schedule.names:
+                raise mistake("is learnt from", where="held_out.files", expected="a file of no source", found=file)
         window, size = self.schedule.window, self.decoding.group_size
         if self.schedule.rule == "window" and window.group_size != size:
             where, fix = "schedule.window.group_size", "its groups are counted in answers of as many"

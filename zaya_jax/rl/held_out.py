@@ -50,8 +50,8 @@ class Look:
 
 def make_problems(config: RlConfig, workers: Workers, tokenizer: Tokenizer) -> list[Asked]:
     """The problems of all looks, made once: of the schedule's environments without end, with prompts that are held out
-    of training and of the data for SFT. Prompts with attempts are made of problems to learn from: there are no looks
-    at them.
+    of training and of the data for SFT, and those of the files. Prompts with attempts are made of problems to learn
+    from: there are no looks at them.
 
     Raises:
         UserError: an environment does not make enough of them.
@@ -63,7 +63,16 @@ def make_problems(config: RlConfig, workers: Workers, tokenizer: Tokenizer) -> l
             for problem in _problems(source.environment, difficulty, options.problems, workers):
                 prompt = prompt_of(tokenizer, problem)
                 asked.append(Asked(len(asked), source.environment, difficulty, problem, prompt))
+    for file in options.files:
+        for problem in _of_file(f"file:{file}", options.problems, workers):
+            asked.append(Asked(len(asked), f"file:{file}", 0, problem, prompt_of(tokenizer, problem)))
     return asked
+
+
+def _of_file(environment: str, count: int, workers: Workers) -> list[Problem]:
+    """The first problems of a file, all of them if it has no more."""
+    made = [call.result() for call in [workers.generate(environment, seed, 0) for seed in range(count)]]
+    return list({one.prompt: one for one in made if isinstance(one, Problem)}.values())
 
 
 def _problems(environment: str, difficulty: int, count: int, workers: Workers) -> list[Problem]:
