@@ -67,9 +67,11 @@ def test_curves_go_through_the_records(tmp_path):
 def test_a_pipelined_run_has_drift_and_staleness(tmp_path):
     drift = {"tokens": 10, "max_delta": 0.5, "kl": 2e-3, "pearson": 0.99, "route_flips": 5, "routes": 50}
     stale = {"mean": 0.5, "max": 2}
-    records = [rl_start(), *(rl_step(i, parity=None, drift=drift, staleness=stale) for i in range(1, 9))]
-    found = page(tmp_path, records)
-    assert "largest K3 (drift) 0.002" in found.text and "most stale 2 updates" in found.text
+    equal = {3: drift | {"kl": 1e-3}}  # of a look
+    steps = [rl_step(i, parity=equal.get(i), drift=drift, staleness=stale) for i in range(1, 9)]
+    found = page(tmp_path, [rl_start(), *steps])
+    assert "largest K3 (drift) 0.002" in found.text and "largest K3 (parity) 0.001" in found.text
+    assert "most stale 2 updates" in found.text
     assert {"mean", "oldest"} <= set(found.curves())
     assert "most stale 0 updates" in page(tmp_path, rl_records()).text, "in step, and said to be"
 

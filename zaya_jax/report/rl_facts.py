@@ -34,16 +34,18 @@ def facts(run: RlRun) -> dict[str, str]:
 
 
 def agreement(run: RlRun) -> Mapping[str, str]:
-    """Engine and learner over all comparisons; empty if there was none."""
+    """Engine and learner over all comparisons, those of both kinds; empty if there was none."""
     kind, columns = agreement_kind(run), run.steps
-    known = np.isfinite(columns[f"{kind}_kl"])
-    if not known.any():
-        return {}
-    flips, routes = (_total(columns[f"{kind}_{name}"][known]) for name in ("route_flips", "routes"))
     out = {
-        f"largest K3 ({kind})": short(float(columns[f"{kind}_kl"][known].max())),
-        "routes flipped": f"{_count(flips)} of {_count(routes)}" if routes > 0 else NONE,
+        f"largest K3 ({one})": short(float(columns[f"{one}_kl"][known].max()))
+        for one in ("drift", "parity")
+        if (known := np.isfinite(columns[f"{one}_kl"])).any()
     }
+    if not out:
+        return {}
+    known = np.isfinite(columns[f"{kind}_kl"])
+    flips, routes = (_total(columns[f"{kind}_{name}"][known]) for name in ("route_flips", "routes"))
+    out["routes flipped"] = f"{_count(flips)} of {_count(routes)}" if routes > 0 else NONE
     stale = columns["most_stale"][np.isfinite(columns["most_stale"])]
     return out | ({"most stale": f"{stale.max():.0f} updates"} if len(stale) else {})
 
