@@ -29,8 +29,8 @@ def tiny(**changes) -> RlConfig:
     return RlConfig("tiny", "nano", Schedule((Source("addition"),)), **values | changes)
 
 
-def original(module=rlve_gym, devices=8, **changes) -> RlConfig:
-    given = module.get_config(f"scale=8b,initial=zaya1_8b,devices={devices}").to_dict()
+def original(module=rlve_gym, devices=8, loop="synchronous", **changes) -> RlConfig:
+    given = module.get_config(f"scale=8b,initial=zaya1_8b,devices={devices},loop={loop}").to_dict()
     return dataclasses.replace(from_dict(RlConfig, given), **changes)
 
 
@@ -74,6 +74,15 @@ def test_the_8b_fits_a_machine_of_mi300x(module, devices):
     # 40 layers of 2 heads of 128 keys and values in bfloat16, by hand; the state behind the last token is small.
     row = 40 * 2 * 128 * 2 * 2 * 131_072
     assert items(found)["engine's slots"] == pytest.approx(own.decoding.slots // devices * row, rel=0.01)
+
+
+@pytest.mark.parametrize("module", [rlve_gym, warmup, math_code])
+@pytest.mark.parametrize("devices", [2, 8, 16])
+def test_the_8b_in_a_pipeline_fits_a_machine_of_mi300x(module, devices):
+    found = plan(original(module, devices, loop=""), PRESETS["zaya1_8b"](), devices, "mi300x")
+    assert set(found.memories) == {"learner", "engine"}
+    assert all(memory.peak <= MARGIN * found.learner.device.memory for memory in found.memories.values())
+    assert found.learner.devices + found.engine == devices
 
 
 def test_the_command_prints_it_and_refuses_what_does_not_fit():
