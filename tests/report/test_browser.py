@@ -86,7 +86,7 @@ def test_a_legend_hides_what_it_names_in_its_own_part(tmp_path):
     hidden = [a.get("data-label") for a in paths if "display: none" in a.get("style", "")]
     assert {"difficulty 2"} == set(hidden) - {None}  # None: the dots on the line
     shown = {a.get("data-label") for a in paths if "display: none" not in a.get("style", "")}
-    assert shown == {"going round in circles"}
+    assert shown == {"going round in circles", "oldest"}
 
 
 def test_no_other_script_runs(tmp_path, content):
