@@ -167,7 +167,8 @@ def _step(
     if step % config.pipeline.sync_every == 0:
         sampler.post(engine_weights(work, state.variables), step)
     updated = measured.of_update(told)  # waits for the device
-    line.notes.drop(line.buffer.take_gone())
+    gone = line.buffer.take_gone()
+    line.notes.drop(gone)
     found, progress = line.notes.take() or groups, sampler.snapshot().progress
     stale = np.array([step - 1 - oldest_version(one) for one in groups])
     seen = measured.of_groups(found, work.learner.trainer.model.vocab_size)
@@ -179,7 +180,8 @@ def _step(
         kind="step", step=step, learning_rate=rate, **seen, **updated,
         environments=measured.of_environments(found, progress), drift=drift and drift.to_json(),
         parity=parity and parity.to_json(), staleness={"mean": float(stale.mean()), "max": int(stale.max())},
-        evicted=line.buffer.evicted, stale=line.buffer.stale, drawn_tokens=spent.tokens - before.tokens,
+        **{why: sum(reason == why for _, reason in gone) for why in ("evicted", "stale")},  # since the step before
+        drawn_tokens=spent.tokens - before.tokens,
         seconds={"engine": spent.engine - before.engine, "waiting": waiting, "whole": time.monotonic() - since.time},
     )  # fmt: skip
     watch = warn(work, step, memory.watch, seen, held_out)
