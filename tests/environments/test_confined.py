@@ -1,7 +1,9 @@
 """Scorers that are somebody else's: what they try from within, and what comes out."""
 
+import concurrent.futures
 import contextlib
 import ctypes
+import multiprocessing
 import os
 import pathlib
 import resource
@@ -20,32 +22,57 @@ from zaya_jax.grading import seccomp
 pytestmark = pytest.mark.skipif(not seccomp.computing(), reason="scorers are confined on Linux (x86_64, aarch64) only")
 
 
-def test_what_a_function_gives_comes_out_as_json_has_it():
-    assert confined(lambda a, b: {"sum": a + b, "pair": (a, b)}, 2, 3) == {"sum": 5, "pair": [2, 3]}
-    assert confined(lambda: "\ud800 ü") == "\ud800 ü"
+GIVING = {
+    "json": lambda: {"sum": 2 + 3, "pair": (2, 3)},
+    "text": lambda: "\ud800 ü",
+    "divide": lambda: 1 / 0,
+    "exit": lambda: sys.exit(3),
+    "no json": lambda: object(),
+    "end": lambda: os._exit(7),
+    "crash": lambda: ctypes.string_at(0),
+    "flood": lambda: "x" * (2 << 20),
+    "memory": lambda: (_ for _ in ()).throw(MemoryError("full")),
+    "keep": lambda: SEEN.append(1) or len(SEEN),
+    "work": lambda: work(),
+}
+SEEN: list[int] = []
 
 
-def test_what_it_leaves_in_its_variables_is_gone():
-    seen = []
-    assert confined(lambda: seen.append(1) or len(seen)) == 1
-    assert seen == []
+@pytest.fixture(scope="module")
+def alone():
+    """Calls functions in a process without JAX, whose threads do not go together with a fork: as workers have none."""
+    with concurrent.futures.ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        yield lambda function, *arguments: pool.submit(function, *arguments).result(60)
+
+
+def given(name):
+    return confined(GIVING[name])
+
+
+def test_what_a_function_gives_comes_out_as_json_has_it(alone):
+    assert alone(given, "json") == {"sum": 5, "pair": [2, 3]}
+    assert alone(given, "text") == "\ud800 ü"
+
+
+def test_what_it_leaves_in_its_variables_is_gone(alone):
+    assert [alone(given, "keep") for _ in range(3)] == [1, 1, 1]
 
 
 @pytest.mark.parametrize(
-    ("function", "error", "told"),
+    ("name", "error", "told"),
     [
-        (lambda: 1 / 0, RuntimeError, "ZeroDivisionError"),
-        (lambda: sys.exit(3), RuntimeError, "SystemExit: 3"),
-        (lambda: object(), RuntimeError, "TypeError"),
-        (lambda: os._exit(7), RuntimeError, "exit code 7"),
-        (lambda: ctypes.string_at(0), RuntimeError, "signal 11"),
-        (lambda: "x" * (2 << 20), RuntimeError, "exit code 1|no result"),
-        (lambda: (_ for _ in ()).throw(MemoryError("full")), MemoryError, "full"),
+        ("divide", RuntimeError, "ZeroDivisionError"),
+        ("exit", RuntimeError, "SystemExit: 3"),
+        ("no json", RuntimeError, "TypeError"),
+        ("end", RuntimeError, "exit code 7"),
+        ("crash", RuntimeError, "signal 11"),
+        ("flood", RuntimeError, "exit code 1|no result"),
+        ("memory", MemoryError, "full"),
     ],
-)  # fmt: skip
-def test_what_goes_wrong_is_raised(function, error, told):
+)
+def test_what_goes_wrong_is_raised(alone, name, error, told):
     with pytest.raises(error, match=told):
-        confined(function)
+        alone(given, name)
 
 
 def attempts(folder: pathlib.Path) -> dict:
@@ -97,53 +124,61 @@ def tried(function) -> str:
 NAMES = sorted(attempts(pathlib.Path("nowhere")))
 
 
+def attempted(name, folder):
+    return confined(tried, attempts(folder)[name])
+
+
 @pytest.mark.parametrize("name", NAMES)
-def test_there_is_no_way_out(tmp_path, name):
-    (tmp_path / "kept").write_text("kept")
-    before = sorted(os.listdir(tmp_path)), (tmp_path / "kept").stat()
-    assert confined(tried, attempts(tmp_path)[name]) == "PermissionError"
-    after = sorted(os.listdir(tmp_path)), (tmp_path / "kept").stat()
-    assert (
-        before[0] == after[0]
-        and before[1].st_mtime_ns == after[1].st_mtime_ns
-        and before[1].st_mode == after[1].st_mode
-    )
+def test_there_is_no_way_out(alone, tmp_path, name):
+    kept = tmp_path / "kept"
+    kept.write_text("kept")
+    before = sorted(os.listdir(tmp_path)), kept.stat().st_mtime_ns, kept.stat().st_mode
+    assert alone(attempted, name, tmp_path) == "PermissionError"
+    assert before == (sorted(os.listdir(tmp_path)), kept.stat().st_mtime_ns, kept.stat().st_mode)
+
+
+def attempted_without_walls(name, folder):
+    function = attempts(folder)[name]
+    if name == "fork":
+        function = lambda: os.fork() or os._exit(0)  # noqa: E731
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("zaya_jax.grading.sandbox_child.filter_calls", lambda program: None)
+        return confined(tried, function)
 
 
 @pytest.mark.parametrize("name", ["write", "append", "remove", "mode", "folder", "program", "fork", "socket"])
-def test_the_walls_are_what_holds_it(tmp_path, name, monkeypatch):
+def test_the_walls_are_what_holds_it(alone, tmp_path, name):
     """Without the filter the same attempts succeed: the test above can fail."""
-    monkeypatch.setattr("zaya_jax.grading.sandbox_child.filter_calls", lambda program: None)
     (tmp_path / "kept").write_text("kept")
-    function = attempts(tmp_path)[name]
-    if name == "fork":
-        function = lambda: os.fork() or os._exit(0)  # noqa: E731
-    assert confined(tried, function) == "done"
+    assert alone(attempted_without_walls, name, tmp_path) == "done"
 
 
-def test_descriptors_of_the_worker_are_not_its_own():
+def forged():
+    """What a reader of the worker's own channel gets, when a scorer writes to it."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        assert confined(tried, lambda: os.write(ours.fileno(), b"forged")) == "OSError"
+        said = confined(tried, lambda: os.write(ours.fileno(), b"forged"))
         ours.close()
-        assert theirs.recv(10) == b""
+        return said, theirs.recv(10)
 
 
-def test_it_may_read_import_and_start_threads(tmp_path):
-    (tmp_path / "text").write_text("read")
-    (tmp_path / "own_module_of_a_scorer.py").write_text("VALUE = 41")
+def test_descriptors_of_the_worker_are_not_its_own(alone):
+    assert alone(forged) == ("OSError", b"")
 
-    def work():
-        sys.path.insert(0, str(tmp_path))
-        from own_module_of_a_scorer import VALUE
 
-        found = []
-        thread = threading.Thread(target=lambda: found.append(VALUE + 1))
-        thread.start()
-        thread.join()
-        return [(tmp_path / "text").read_text(), *found]
+def work():
+    """Reads a file that lies beside this one, imports a module and starts a thread."""
+    import colorsys
 
-    assert confined(work) == ["read", 42]
+    found = []
+    thread = threading.Thread(target=lambda: found.append(colorsys.rgb_to_hsv(0, 0, 1)[2]))
+    thread.start()
+    thread.join()
+    return [pathlib.Path(__file__).read_text(encoding="utf-8").splitlines()[0], *found]
+
+
+def test_it_may_read_import_and_start_threads(alone):
+    assert alone(given, "work") == [f'"""{__doc__.strip()}"""', 1]
 
 
 def test_a_system_without_walls_is_said_in_one_line(monkeypatch):
