@@ -3,6 +3,7 @@
 import concurrent.futures
 import contextlib
 import ctypes
+import fcntl
 import multiprocessing
 import os
 import pathlib
@@ -98,6 +99,7 @@ def attempts(folder: pathlib.Path) -> dict:
         "become": lambda: os.execv("/bin/true", ["/bin/true"]),
         "fork": os.fork,
         "signal another": lambda: os.kill(pid, 0),
+        "signal another by a descriptor": lambda: fcntl.fcntl(0, fcntl.F_SETOWN, pid),
         "slow another": lambda: os.setpriority(os.PRIO_PROCESS, pid, nice),
         "limit another": lambda: resource.prlimit(pid, resource.RLIMIT_NOFILE, files),
         "network": lambda: socket.create_connection(address, timeout=1),

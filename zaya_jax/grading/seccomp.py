@@ -150,12 +150,15 @@ CHANGING = {
     "removexattr": (197, 14),
     "lremovexattr": (198, 15),
     "fremovexattr": (199, 16),
+    "setxattrat": (463, 463),
+    "removexattrat": (466, 466),
 }
 _MACHINES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}
 _CLONE, _CLONE3, _SOCKET = (56, 220), (435, 435), (41, 198)
 _OPEN, _OPENAT, _OPENAT2, _PRLIMIT = (2, None), (257, 56), (437, 437), (302, 261)
 _WRITING = 0o1103  # O_WRONLY, O_RDWR, O_CREAT, O_TRUNC
 _THREAD = 0x10000  # CLONE_THREAD: no new process
+_FCNTL, _SIGNALS = (72, 25), (8, 10, 15)  # F_SETOWN, F_SETSIG, F_SETOWN_EX: a descriptor that signals another process
 _NEW_NAMESPACES = 0x7E020000  # CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET
 _X32 = 0x40000000  # the same calls under other numbers
 _FAMILIES = (1, 2, 10)  # unix, inet, inet6: vsock, netlink and packet sockets are not all bound to a network namespace
@@ -206,6 +209,10 @@ def computing(machine: str | None = None) -> bytes:
     for call, place in ((_OPEN, 1), (_OPENAT, 2)):
         filters += _by_argument(call[column], place, (_op(_ANY_BIT, _WRITING, 0, 1), _fail(errno.EPERM), _ALLOWED))
     filters += _by_argument(_CLONE[column], 0, (_op(_ANY_BIT, _THREAD, 1, 0), _fail(errno.EPERM), _ALLOWED))
+    owners = [
+        _op(_EQUAL, command, len(_SIGNALS) - 1 - i, int(command == _SIGNALS[-1])) for i, command in enumerate(_SIGNALS)
+    ]
+    filters += _by_argument(_FCNTL[column], 1, (*owners, _fail(errno.EPERM), _ALLOWED))
     filters += _by_argument(_PRLIMIT[column], 0, (_op(_EQUAL, 0, 1, 0), _fail(errno.EPERM), _ALLOWED))  # of others
     return b"".join([*filters, _ALLOWED])
 
