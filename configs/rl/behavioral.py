@@ -12,6 +12,7 @@ Behind the colon:
     judge     instead of one, a model that is asked which of two answers is better: a directory, e.g. that of initial
     gate      of simple and hard: report (the score or 0) or logistic (never turns an order round); nano's is logistic
     steps     0 for the scale's own number
+    loop      synchronous or pipelined, devices: as in rlve_gym.py
     seed      of problems and answers
     data      of 8b, the directory of chat.jsonl (kind chat, docs/benchmarks.md)
 

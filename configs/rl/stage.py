@@ -91,8 +91,8 @@ def stage(argument, name, sources, steps, length=None, attempts_share=None, chan
 
 
 def _spread(given):
-    """Over the devices of one machine. The 8B has a context of 8 as in the report, and slots for 80,000 tokens each. In
-    a pipeline half of the devices are the engine's; in the report it has 2 to 5 times more than the learner."""
+    """Over the devices of one machine. The 8B has a context of up to 8, the report's, and slots for 80,000 tokens each.
+    In a pipeline half of the devices are the engine's; in the report it has 2 to 5 times more than the learner."""
     loop = given.loop or LOOPS[given.scale]
     if loop not in ("synchronous", "pipelined"):
         raise mistake("no such loop", where="--config=...:loop", expected="synchronous or pipelined", found=given.loop)

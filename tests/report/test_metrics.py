@@ -135,3 +135,17 @@ def test_a_full_disk_while_cutting_back_loses_nothing(path, monkeypatch):
         MetricsWriter(path, resume_step=1)
     assert path.read_text() == before
     assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+def test_a_file_goes_on_behind_a_size_that_it_had(tmp_path):
+    """Whatever steps the lines name, and also where the last one was cut off."""
+    path = tmp_path / "log.jsonl"
+    with MetricsWriter(path) as writer:
+        writer.write(step=5, text="é")
+        size = writer.size
+        writer.write(step=5)
+    assert size == len(path.read_bytes().splitlines(keepends=True)[0])
+    path.write_bytes(path.read_bytes()[:-3])
+    with MetricsWriter(path, resume_step=1, resume_size=size) as writer:
+        writer.write(step=2)
+    assert read_metrics(path) == [{"step": 5, "text": "é"}, {"step": 2}]

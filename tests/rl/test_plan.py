@@ -6,7 +6,7 @@ import io
 import jax
 import pytest
 
-from configs.rl import math_code, rlve_gym, warmup
+from configs.rl import behavioral, math_code, rlve_gym, warmup
 from tests.rl.rollouts import CONFIG
 from zaya_jax.errors import UserError
 from zaya_jax.model import PRESETS, Execution, Zaya
@@ -74,6 +74,12 @@ def test_the_8b_fits_a_machine_of_mi300x(module, devices):
     # 40 layers of 2 heads of 128 keys and values in bfloat16, by hand; the state behind the last token is small.
     row = 40 * 2 * 128 * 2 * 2 * 131_072
     assert items(found)["engine's slots"] == pytest.approx(own.decoding.slots // devices * row, rel=0.01)
+
+
+def test_the_behavioural_stages_pipeline_fits_too():
+    given = behavioral.get_config("scale=8b,initial=zaya1_8b,reward=x,devices=8").to_dict()
+    found = plan(from_dict(RlConfig, given), PRESETS["zaya1_8b"](), 8, "mi300x")
+    assert all(memory.peak <= MARGIN * found.learner.device.memory for memory in found.memories.values())
 
 
 @pytest.mark.parametrize("module", [rlve_gym, warmup, math_code])

@@ -3,6 +3,7 @@
 import dataclasses
 import io
 import json
+import time
 
 import numpy as np
 import pytest
@@ -10,8 +11,10 @@ import pytest
 from tests.evaluation.searching import write_roomy
 from tests.rl.tiny_runs import STEPS, config, rollouts, weights
 from zaya_jax.checkpoint import load_variables, open_checkpoint
+from zaya_jax.checkpoint.train_state import read_manifest
 from zaya_jax.errors import UserError
 from zaya_jax.report.metrics import read_metrics
+from zaya_jax.rl import pipelined
 from zaya_jax.rl.config import HeldOutConfig, PipelineConfig, RlConfig
 from zaya_jax.rl.rollout_view import Wanted, read
 from zaya_jax.rl.run import run
@@ -112,6 +115,32 @@ def test_a_pipelined_run(initial, tmp_path):
     assert sum(record["drawn_tokens"] for record in steps) >= sum(len(row["token_ids"]) for row in told)
     seconds = [record["seconds"] for record in steps]
     assert all(0 <= one["waiting"] <= one["whole"] and one["engine"] > 0 for one in seconds)
+
+
+def test_a_pipeline_stopped_while_it_waits_has_every_group_it_counted_on_record(initial, tmp_path, monkeypatch):
+    """Groups that curricula saw before the stop are not seen again: their lines have to stay."""
+    pipeline = PipelineConfig(sync_every=1, buffer=6)
+    own = config(initial, pipeline=pipeline, held_out=HeldOutConfig(), groups=2, steps=3)
+    take = pipelined._take
+
+    def stopped(given, line, version, asked):
+        if version < 1:
+            return take(given, line, version, asked)
+        before, deadline = line.sampler.snapshot().progress.schedule.number, time.monotonic() + 60
+        while line.sampler.snapshot().progress.schedule.number < before + 6 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        return None
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pipelined, "_take", stopped)
+        assert not run(own, tmp_path / "run", sink=io.StringIO())
+    assert run(own, tmp_path / "run", sink=io.StringIO())
+    progress = read_manifest(tmp_path / "run" / "checkpoints" / "3").record["progress"]
+    counted = sum(track["observed"] for track in progress["schedule"]["tracks"])
+    told = list(read(tmp_path / "run", Wanted()))
+    assert len({row["group"] for row in told}) == counted
+    learnt = [row["group"] for row in told if row["dropped"] is None]
+    assert len(learnt) == 4 * len(set(learnt)) == 3 * 2 * 4, "each once, though it may have been answered twice"
 
 
 def test_without_replay_the_routes_are_compared_all_the_same(initial, tmp_path):

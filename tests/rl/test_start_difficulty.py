@@ -1,12 +1,17 @@
 """Start difficulties: weights against exact posteriors on a grid, and synthetic solvers whose difficulty is known."""
 
+import dataclasses
 import json
 import math
+import types
 
 import numpy as np
 import pytest
 
+from zaya_jax.environments.environment import Problem, Verdict
+from zaya_jax.environments.failures import Failures
 from zaya_jax.errors import UserError
+from zaya_jax.rl.generation import Asked
 from zaya_jax.rl.start_difficulty import (
     Search,
     begin,
@@ -19,6 +24,7 @@ from zaya_jax.rl.start_difficulty import (
     to_json,
     weights,
 )
+from zaya_jax.rl.starting import _observed
 
 HISTORY = [(10, 15, 16), (40, 3, 16), (30, 8, 16), (25, 11, 16), (33, 4, 8), (28, 9, 16)]
 
@@ -206,3 +212,14 @@ def test_mistakes(make, message):
 def test_counts_that_are_no_group():
     with pytest.raises(ValueError, match="5 of 4 rollouts"):
         observe(Search(), begin(Search(), 0), 0, 5, 4)
+
+
+def test_a_group_beyond_the_end_of_difficulties_counts_for_the_last_one():
+    """It was asked for at 60, and its problem was of difficulty 4, as all from 4 up are."""
+    search = dataclasses.replace(Search(), cap=4)
+    pools, right = {"some": begin(search, seed=0)}, Verdict(1.0, True, True)
+    asked = Asked(0, "some", 60, Problem("p", "p", {}), (1,))
+    answered = types.SimpleNamespace(asked=asked, verdicts=(right, right))
+    asking = types.SimpleNamespace(failures=Failures())
+    pool = _observed(asking, {"some": search}, pools, answered)
+    assert [(one.difficulty, one.passed, one.count) for one in pool.history] == [(4, 2, 2)]

@@ -16,7 +16,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from zaya_jax.errors import mistake
+from zaya_jax.errors import UserError, mistake
 from zaya_jax.grading import seccomp
 
 _MOST = 1 << 20  # bytes of a result
@@ -50,7 +50,7 @@ def confined(function: Callable[..., Any], *arguments: Any) -> Any:
         raise RuntimeError(f"the scorer's process ended with {f'signal {-code}' if code < 0 else f'exit code {code}'}")
     try:
         kind, value = json.loads(told)
-    except ValueError:
+    except (ValueError, TypeError, RecursionError):  # a child may say what it likes
         raise RuntimeError(f"no result from the scorer's process: {told[:60]!r}") from None
     if kind == "memory":
         raise MemoryError(value)
@@ -77,9 +77,10 @@ def _told(function: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[str
     from zaya_jax.grading.sandbox_child import PR_SET_NO_NEW_PRIVS, filter_calls, prctl
 
     try:
+        check_confinement("a scorer")
         prctl(PR_SET_NO_NEW_PRIVS, 1)
         filter_calls(seccomp.computing())
-    except OSError as error:
+    except (OSError, UserError) as error:
         return "raised", f"the walls around a scorer could not be built: {error}"
     try:
         value = function(*arguments)

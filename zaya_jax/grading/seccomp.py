@@ -152,6 +152,7 @@ CHANGING = {
     "fremovexattr": (199, 16),
     "setxattrat": (463, 463),
     "removexattrat": (466, 466),
+    "file_setattr": (469, 469),
 }
 _MACHINES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}
 _CLONE, _CLONE3, _SOCKET = (56, 220), (435, 435), (41, 198)
@@ -159,6 +160,8 @@ _OPEN, _OPENAT, _OPENAT2, _PRLIMIT = (2, None), (257, 56), (437, 437), (302, 261
 _WRITING = 0o1103  # O_WRONLY, O_RDWR, O_CREAT, O_TRUNC
 _THREAD = 0x10000  # CLONE_THREAD: no new process
 _FCNTL, _SIGNALS = (72, 25), (8, 10, 15)  # F_SETOWN, F_SETSIG, F_SETOWN_EX: a descriptor that signals another process
+# TCGETS, TIOCGWINSZ, FIONREAD, FIONBIO, FIONCLEX, FIOCLEX: others change attributes of files open for reading.
+_IOCTL, _HARMLESS = (16, 29), (0x5401, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451)
 _NEW_NAMESPACES = 0x7E020000  # CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET
 _X32 = 0x40000000  # the same calls under other numbers
 _FAMILIES = (1, 2, 10)  # unix, inet, inet6: vsock, netlink and packet sockets are not all bound to a network namespace
@@ -190,8 +193,8 @@ def program(machine: str | None = None) -> bytes:
         return b""
     filters = _begun(column, architecture) + _refusals(REFUSED, column)
     filters += _by_argument(_CLONE[column], 0, (_op(_ANY_BIT, _NEW_NAMESPACES, 0, 1), _fail(errno.EPERM), _ALLOWED))
-    families = [_op(_EQUAL, family, len(_FAMILIES) - i, 0) for i, family in enumerate(_FAMILIES)]
-    filters += _by_argument(_SOCKET[column], 0, (*families, _fail(errno.EAFNOSUPPORT), _ALLOWED))
+    families = _one_of(_FAMILIES, _ALLOWED, _fail(errno.EAFNOSUPPORT))
+    filters += _by_argument(_SOCKET[column], 0, families)
     return b"".join([*filters, _ALLOWED])
 
 
@@ -208,12 +211,11 @@ def computing(machine: str | None = None) -> bytes:
     filters += [_op(_EQUAL, _OPENAT2[column], 0, 1), _fail(errno.ENOSYS)]  # its flags lie where no filter can read
     for call, place in ((_OPEN, 1), (_OPENAT, 2)):
         filters += _by_argument(call[column], place, (_op(_ANY_BIT, _WRITING, 0, 1), _fail(errno.EPERM), _ALLOWED))
-    filters += _by_argument(_CLONE[column], 0, (_op(_ANY_BIT, _THREAD, 1, 0), _fail(errno.EPERM), _ALLOWED))
-    owners = [
-        _op(_EQUAL, command, len(_SIGNALS) - 1 - i, int(command == _SIGNALS[-1])) for i, command in enumerate(_SIGNALS)
-    ]
-    filters += _by_argument(_FCNTL[column], 1, (*owners, _fail(errno.EPERM), _ALLOWED))
-    filters += _by_argument(_PRLIMIT[column], 0, (_op(_EQUAL, 0, 1, 0), _fail(errno.EPERM), _ALLOWED))  # of others
+    thread = (_op(_ANY_BIT, _NEW_NAMESPACES, 1, 0), _op(_ANY_BIT, _THREAD, 1, 0), _fail(errno.EPERM), _ALLOWED)
+    filters += _by_argument(_CLONE[column], 0, thread)
+    filters += _by_argument(_FCNTL[column], 1, _one_of(_SIGNALS, _fail(errno.EPERM), _ALLOWED))
+    filters += _by_argument(_IOCTL[column], 1, _one_of(_HARMLESS, _ALLOWED, _fail(errno.EPERM)))
+    filters += _by_argument(_PRLIMIT[column], 0, _one_of((0,), _ALLOWED, _fail(errno.EPERM)))  # its own, not others'
     return b"".join([*filters, _ALLOWED])
 
 
@@ -235,6 +237,12 @@ def _refusals(calls: dict[str, tuple[int | None, int | None]], column: int) -> l
         if numbers[column] is not None:
             filters += [_op(_EQUAL, numbers[column], 0, 1), _fail(errno.EPERM)]
     return [*filters, _op(_EQUAL, _CLONE3[column], 0, 1), _fail(errno.ENOSYS)]
+
+
+def _one_of(values: tuple[int, ...], then: bytes, otherwise: bytes) -> tuple[bytes, ...]:
+    """A verdict on whether the accumulator holds one of the values."""
+    asked = [_op(_EQUAL, value, len(values) - place) for place, value in enumerate(values)]
+    return (*asked, otherwise, then)
 
 
 def _by_argument(number: int | None, place: int, verdict: tuple[bytes, ...]) -> list[bytes]:

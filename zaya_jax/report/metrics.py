@@ -24,18 +24,22 @@ class MetricsWriter:
         path: the file; its directory is made if missing.
         resume_step: None replaces an older file. A step goes on with it: records of later steps, and a last line
             that was cut off while it was written, are taken out first, so that every step stands there once.
+        resume_size: instead of a step, the `size` that the file had: what stands behind it is taken out.
 
     Raises:
         UserError: the file cannot be written, or the older one is damaged (it is left as it is).
     """
 
-    def __init__(self, path: pathlib.Path | str, resume_step: int | None = None):
+    def __init__(self, path: pathlib.Path | str, resume_step: int | None = None, resume_size: int | None = None):
         self.path = pathlib.Path(path)
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            if resume_step is not None and self.path.exists():
+            resumes = resume_step is not None or resume_size is not None
+            if resume_size is not None and self.path.exists():
+                os.truncate(self.path, min(resume_size, self.path.stat().st_size))
+            elif resume_step is not None and self.path.exists():
                 _cut_back(self.path, resume_step)
-            self._file = self.path.open("w" if resume_step is None else "a", encoding="utf-8")
+            self._file = self.path.open("a" if resumes else "w", encoding="utf-8")
         except OSError as error:
             raise mistake("cannot be written", where=self.path, found=error.strerror or error) from error
 
@@ -46,6 +50,11 @@ class MetricsWriter:
             self._file.flush()
         except OSError as error:
             raise mistake("cannot be written", where=self.path, found=error.strerror or error) from error
+
+    @property
+    def size(self) -> int:
+        """Bytes of all records so far."""
+        return os.fstat(self._file.fileno()).st_size
 
     def close(self) -> None:
         """Ends writing; nothing is lost without it."""

@@ -34,7 +34,8 @@ def facts(run: RlRun) -> dict[str, str]:
 
 
 def agreement(run: RlRun) -> Mapping[str, str]:
-    """Engine and learner over all comparisons, those of both kinds; empty if there was none."""
+    """Engine and learner over all comparisons: K3 of either kind, routes of the one that is drawn; empty if there was
+    none."""
     kind, columns = agreement_kind(run), run.steps
     out = {
         f"largest K3 ({one})": short(float(columns[f"{one}_kl"][known].max()))

@@ -47,7 +47,13 @@ class LearnerBatch(NamedTuple):
 
 
 def learner_batches(
-    rollouts: Sequence[Rollout], advantages: Sequence[float], rows: int, length: int, *, replay: bool = True
+    rollouts: Sequence[Rollout],
+    advantages: Sequence[float],
+    rows: int,
+    length: int,
+    *,
+    replay: bool = True,
+    most: int | None = None,
 ) -> list[LearnerBatch]:
     """Rollouts in batches of `rows` rows of `length` tokens; the last batch has rows of padding.
 
@@ -56,6 +62,7 @@ def learner_batches(
     Args:
         rollouts, advantages: one advantage each.
         replay: whether the engine's routes are pinned (router replay); if not, all are -1.
+        most: batches that are made, the first ones; None makes all.
 
     Raises:
         UserError: there is none, the numbers differ, or a rollout is longer than a row.
@@ -67,7 +74,7 @@ def learner_batches(
             fix = "make the learner's rows longer, or the answers shorter"
             raise mistake("longer than a row", where=f"rollout {index}", expected=length, found=one.length - 1, fix=fix)
     bins = best_fit_decreasing([one.length - 1 for one in rollouts], length)
-    starts = range(0, len(bins), rows)
+    starts = range(0, len(bins), rows)[:most]
     return [_batch(bins[start : start + rows], rollouts, advantages, rows, length, replay) for start in starts]
 
 

@@ -22,10 +22,6 @@ class Buffer:
     Args:
         capacity: groups it holds.
         staleness: the most that a group may have when it is taken.
-
-    Attributes:
-        evicted: groups that left because it was full.
-        stale: groups that had become too old.
     """
 
     def __init__(self, capacity: int, staleness: int):
@@ -36,7 +32,6 @@ class Buffer:
         self._groups: collections.deque[Scored] = collections.deque()
         self._changed = threading.Condition()
         self._closed = False
-        self.evicted, self.stale = 0, 0
         self._gone: collections.deque[tuple[int, str]] = collections.deque()
 
     def __len__(self) -> int:
@@ -47,16 +42,13 @@ class Buffer:
         with self._changed:
             return list(self._groups)
 
-    def put(self, scored: Scored) -> Scored | None:
-        """Adds a group; returns the one that had to leave for it, if any."""
+    def put(self, scored: Scored) -> None:
+        """Adds a group; the oldest leaves for it where there is no room."""
         with self._changed:
             self._groups.append(scored)
-            gone = self._groups.popleft() if len(self._groups) > self._capacity else None
-            if gone is not None:
-                self.evicted += 1
-                self._gone.append((gone.answered.asked.number, "evicted"))
+            if len(self._groups) > self._capacity:
+                self._gone.append((self._groups.popleft().answered.asked.number, "evicted"))
             self._changed.notify_all()
-            return gone
 
     def take(
         self, count: int, version: int, timeout: float | None = None, waited_for: int | None = None
@@ -97,7 +89,6 @@ class Buffer:
             if version - oldest_version(one) <= self._staleness:
                 kept.append(one)
             else:
-                self.stale += 1
                 self._gone.append((one.answered.asked.number, "stale"))
         self._groups = kept
         return len(kept)

@@ -76,9 +76,8 @@ class PipelineConfig:
             if getattr(self, name) < least:
                 where = f"pipeline.{name}"
                 raise mistake("out of range", where=where, expected=f"{least} or more", found=getattr(self, name))
-        if (
-            self.sync_every > self.staleness + 1
-        ):  # the engine's weights themselves would be too old before new ones come
+        # The engine's weights themselves would be too old before new ones come.
+        if self.sync_every > self.staleness + 1:
             expected = f"{self.staleness + 1} or less, one more than pipeline.staleness"
             raise mistake("would wait for ever", where="pipeline.sync_every", expected=expected, found=self.sync_every)
 
@@ -162,6 +161,14 @@ class RlConfig:
                 raise mistake("out of range", where=name, expected=f"{fewest} or more", found=getattr(self, name))
         if self.oversample < 1:
             raise mistake("out of range", where="oversample", expected="1 or more", found=self.oversample)
+        self._check_parts()
+        if self.length < self.decoding.capacity - 1:
+            fix = "raise length, or lower the budgets of decoding"
+            expected = f"{self.decoding.capacity - 1} or more: prompt, reasoning and answer"
+            raise mistake("too short for an answer", where="length", expected=expected, found=self.length, fix=fix)
+
+    def _check_parts(self) -> None:
+        """What has to go together."""
         waited_for = 0 if self.pipeline is None else self.pipeline.batches * self.groups
         if self.pipeline is not None and self.pipeline.buffer < waited_for:
             expected = f"{waited_for} or more, the groups that an update waits for"
@@ -173,10 +180,6 @@ class RlConfig:
         if self.schedule.rule == "window" and window.group_size != size:
             where, fix = "schedule.window.group_size", "its groups are counted in answers of as many"
             raise mistake("another group size", where=where, expected=size, found=window.group_size, fix=fix)
-        if self.length < self.decoding.capacity - 1:
-            fix = "raise length, or lower the budgets of decoding"
-            expected = f"{self.decoding.capacity - 1} or more: prompt, reasoning and answer"
-            raise mistake("too short for an answer", where="length", expected=expected, found=self.length, fix=fix)
 
     def learner(self, model: ModelConfig, mesh: jax.sharding.Mesh | None = None) -> Learner:
         """What updates are made of, on a mesh or one device."""

@@ -54,7 +54,7 @@ def make_problems(config: RlConfig, workers: Workers, tokenizer: Tokenizer) -> l
     from: there are no looks at them.
 
     Raises:
-        UserError: an environment does not make enough of them.
+        UserError: an environment does not make enough of them, or there is nothing to look at.
     """
     options, asked = config.held_out, []
     for source in config.schedule.sources:
@@ -66,13 +66,19 @@ def make_problems(config: RlConfig, workers: Workers, tokenizer: Tokenizer) -> l
     for file in options.files:
         for problem in _of_file(f"file:{file}", options.problems, workers):
             asked.append(Asked(len(asked), f"file:{file}", 0, problem, prompt_of(tokenizer, problem)))
+    if not asked:
+        fix = "name benchmarks in held_out.files, or set held_out.every=0"
+        raise mistake("nothing to look at: all sources are given sets", where="held_out", fix=fix)
     return asked
 
 
 def _of_file(environment: str, count: int, workers: Workers) -> list[Problem]:
-    """The first problems of a file, all of them if it has no more."""
+    """Problems of a file, as many as are wanted or there are, each prompt once."""
     made = [call.result() for call in [workers.generate(environment, seed, 0) for seed in range(count)]]
-    return list({one.prompt: one for one in made if isinstance(one, Problem)}.values())
+    found = {one.prompt: one for one in made if isinstance(one, Problem)}
+    if not found:
+        raise mistake("gives no problem", where=f"held_out.files, {environment}", found=made[0])
+    return list(found.values())
 
 
 def _problems(environment: str, difficulty: int, count: int, workers: Workers) -> list[Problem]:

@@ -27,7 +27,7 @@ from zaya_jax.rl.held_out import looks_of
 from zaya_jax.rl.learner import learn
 from zaya_jax.rl.parity import Parity
 from zaya_jax.rl.rollout_log import dropped_later, rows
-from zaya_jax.rl.sampler import Sampler, Snapshot, again
+from zaya_jax.rl.sampler import Sampler, again
 from zaya_jax.rl.scoring import Scored
 from zaya_jax.rl.synchronous import (
     Memory,
@@ -60,77 +60,28 @@ def make_pipelined_steps(
     Raises:
         UserError: as the synchronous loop; what the sampler raises, it raises.
     """
-    asking, config, first = work.asking, work.asking.config, int(state.step)
-    buffer, notes = Buffer(config.pipeline.buffer, config.pipeline.staleness), _Notes(work, first + 1)
-    place = _place(asking.engine.model.execution.mesh)
-    sampler = Sampler(asking, memory.progress, buffer, notes.add, again(asking, stored), place)
-    line = _Line(sampler, buffer, notes)
-    notes.drop((row["number"], "asked again") for row in stored if row["seen"])
-    sampler.post(engine_weights(work, state.variables), first)
-    with asked_to_stop() as asked, sampler:
+    config, first, line = work.asking.config, int(state.step), _line(work, state, memory, stored)
+    line.sampler.post(engine_weights(work, state.variables), first)
+    with asked_to_stop() as asked, line.sampler:
         if work.held_out and not work.checkpoints.steps():
-            _look(work, state, 0, sampler)
+            _look(work, state, 0, line.sampler)
         for step in range(first + 1, config.steps + 1):
-            notes.begin(step)
-            since = _Since(time.monotonic(), dataclasses.replace(sampler.spent))
+            line.notes.step, begun = step, time.monotonic()
             groups = _take(config, line, step - 1, asked)
             if groups is None:
                 step -= 1
             else:
-                state, memory = _step(work, state, memory, step, groups, line, since)
+                state, memory = _step(work, state, memory, step, groups, line, time.monotonic() - begun)
             stop = groups is None or asked.is_set() or step == config.steps
             if stop or (config.checkpoints.every > 0 and step % config.checkpoints.every == 0):
-                memory = _save(work, step, state, memory, sampler.snapshot(functools.partial(notes.begin, step + 1)))
+                memory = _save(work, step, state, memory, line)
             if stop:
                 break
-    notes.drop(buffer.take_gone())
+    line.notes.drop(line.buffer.take_gone())
     if int(state.step) == config.steps:
-        notes.drop((one.answered.asked.number, "left over") for one in buffer.groups())
+        line.notes.drop((one.answered.asked.number, "left over") for one in line.buffer.groups())
     work.checkpoints.wait()
     return state, memory
-
-
-@dataclasses.dataclass(frozen=True)
-class _Since:
-    """When the wait for a step's groups began, and what the engine had spent until then."""
-
-    time: float
-    spent: Spent
-
-
-class _Notes:
-    """What the sampler has scored since the last step; every answer goes on record at once."""
-
-    def __init__(self, work: Work, step: int):
-        self._work, self._lock = work, threading.Lock()
-        self._scored: collections.deque[Scored] = collections.deque()
-        self._step = step
-
-    def begin(self, step: int) -> None:
-        """What is scored from now on belongs to this step, which begins with the checkpoint of the one before: groups
-        that this does not know are taken out of the log by a run that goes on from it, and asked again."""
-        self._step = step
-
-    def add(self, scored: Scored, version: int) -> None:
-        del version
-        if self._step > self._work.asking.config.steps:
-            return  # nobody learns from it, and no checkpoint knows of it
-        with self._lock:
-            for row in rows(self._step, scored):
-                self._work.rollouts.write(**row)
-            self._scored.append(scored)
-
-    def drop(self, groups: Iterable[tuple[int, str]]) -> None:
-        """Numbers and reasons of groups that are on record, and that the learner will never get."""
-        with self._lock:
-            for number, reason in groups:
-                self._work.rollouts.write(**dropped_later(self._step, number, reason))
-
-    def take(self) -> list[Scored]:
-        with self._lock:
-            found = list(self._scored)
-            self._scored.clear()
-            return found
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,6 +91,61 @@ class _Line:
     sampler: Sampler
     buffer: Buffer
     notes: _Notes
+    clock: _Clock
+
+
+def _line(work: Work, state: TrainState, memory: Memory, stored: list[dict[str, Any]]) -> _Line:
+    asking, pipeline = work.asking, work.asking.config.pipeline
+    buffer, notes = Buffer(pipeline.buffer, pipeline.staleness), _Notes(work, int(state.step) + 1)
+    place = _place(asking.engine.model.execution.mesh)
+    notes.drop((row["number"], "asked again") for row in stored if row["seen"])
+    sampler = Sampler(asking, memory.progress, buffer, notes.add, again(asking, stored), place)
+    return _Line(sampler, buffer, notes, _Clock(sampler))
+
+
+class _Clock:
+    """Time and work of the engine from one step's record to the next."""
+
+    def __init__(self, sampler: Sampler):
+        self._sampler, self._time, self._spent = sampler, time.monotonic(), dataclasses.replace(sampler.spent)
+
+    def lap(self) -> tuple[float, Spent]:
+        """Seconds, and what the engine spent, since the last call."""
+        before, spent, now = self._spent, dataclasses.replace(self._sampler.spent), time.monotonic()
+        seconds, self._time, self._spent = now - self._time, now, spent
+        return seconds, Spent(
+            spent.engine - before.engine, spent.waiting - before.waiting, spent.tokens - before.tokens
+        )
+
+
+class _Notes:
+    """What the sampler has scored since the last step; every answer goes on record at once."""
+
+    def __init__(self, work: Work, step: int):
+        self._work, self._lock = work, threading.Lock()
+        self._scored: collections.deque[Scored] = collections.deque()
+        self.step = step  # that what is scored now belongs to
+
+    def add(self, scored: Scored, version: int) -> None:
+        del version
+        if self.step > self._work.asking.config.steps:
+            return  # nobody learns from it, and no checkpoint knows of it
+        with self._lock:
+            for row in rows(self.step, scored):
+                self._work.rollouts.write(**row)
+            self._scored.append(scored)
+
+    def drop(self, groups: Iterable[tuple[int, str]]) -> None:
+        """Numbers and reasons of groups that are on record, and that the learner will never get."""
+        with self._lock:
+            for number, reason in groups:
+                self._work.rollouts.write(**dropped_later(self.step, number, reason))
+
+    def take(self) -> list[Scored]:
+        with self._lock:
+            found = list(self._scored)
+            self._scored.clear()
+            return found
 
 
 def _take(config: RlConfig, line: _Line, version: int, asked: threading.Event) -> list[Scored] | None:
@@ -156,10 +162,10 @@ def _take(config: RlConfig, line: _Line, version: int, asked: threading.Event) -
 
 
 def _step(
-    work: Work, state: TrainState, memory: Memory, step: int, groups: list[Scored], line: _Line, since: _Since
+    work: Work, state: TrainState, memory: Memory, step: int, groups: list[Scored], line: _Line, waiting: float
 ) -> tuple[TrainState, Memory]:
-    config, sampler, waiting = work.asking.config, line.sampler, time.monotonic() - since.time
-    batches, drift, parity = batches_of(config, groups), None, None
+    config, sampler, looked = work.asking.config, line.sampler, (None, None)
+    batches, drift = batches_of(config, groups), None
     if config.parity_every and step % config.parity_every == 0:
         drift = parity_of(work.learner, state, recorded(config, rollouts_of(groups)), config.replay)
     rate = learning_rate(config.optimizer, (step - 1) / config.steps, config.steps)
@@ -167,44 +173,61 @@ def _step(
     if step % config.pipeline.sync_every == 0:
         sampler.post(engine_weights(work, state.variables), step)
     updated = measured.of_update(told)  # waits for the device
-    gone = line.buffer.take_gone()
-    line.notes.drop(gone)
-    found, progress = line.notes.take() or groups, sampler.snapshot().progress
-    stale = np.array([step - 1 - oldest_version(one) for one in groups])
-    seen = measured.of_groups(found, work.learner.trainer.model.vocab_size)
-    held_out = None
     if config.held_out.every and step % config.held_out.every == 0:
-        held_out, parity = _look(work, state, step, sampler)
-    spent, before = sampler.spent, since.spent
+        looked = _look(work, state, step, sampler, config.parity_every > 0)
+    found, progress = line.notes.take() or groups, sampler.snapshot().progress
+    seen = measured.of_groups(found, work.learner.trainer.model.vocab_size)
     work.metrics.write(
         kind="step", step=step, learning_rate=rate, **seen, **updated,
         environments=measured.of_environments(found, progress), drift=drift and drift.to_json(),
-        parity=parity and parity.to_json(), staleness={"mean": float(stale.mean()), "max": int(stale.max())},
-        **{why: sum(reason == why for _, reason in gone) for why in ("evicted", "stale")},  # since the step before
-        drawn_tokens=spent.tokens - before.tokens,
-        seconds={"engine": spent.engine - before.engine, "waiting": waiting, "whole": time.monotonic() - since.time},
+        parity=looked[1] and looked[1].to_json(), **_flow(line, step, groups, waiting),
     )  # fmt: skip
-    watch = warn(work, step, memory.watch, seen, held_out)
+    watch = warn(work, step, memory.watch, seen, looked[0])
     tell(work, step, seen, progress)
     return state, Memory(progress, watch)
 
 
-def _look(work: Work, state: TrainState, step: int, sampler: Sampler) -> tuple[float, Parity | None]:
+def _flow(line: _Line, step: int, groups: list[Scored], waiting: float) -> dict[str, Any]:
+    """Of groups and time since the step before."""
+    gone, (seconds, spent) = line.buffer.take_gone(), line.clock.lap()
+    line.notes.drop(gone)
+    stale = np.array([step - 1 - oldest_version(one) for one in groups])
+    return {
+        "staleness": {"mean": float(stale.mean()), "max": int(stale.max())},
+        **{why: sum(reason == why for _, reason in gone) for why in ("evicted", "stale")},
+        "drawn_tokens": spent.tokens,
+        "seconds": {"engine": spent.engine, "waiting": waiting, "whole": seconds},
+    }
+
+
+def _look(
+    work: Work, state: TrainState, step: int, sampler: Sampler, compares: bool = False
+) -> tuple[float, Parity | None]:
     """Held-out accuracy. The engine has the step's weights then, whatever `sync_every` says: these answers are those
     that engine and learner are compared on at equal versions."""
     config = work.asking.config
-    weights = engine_weights(work, state.variables)
-    found = sampler.look(work.held_out, weights, step)
+    found = sampler.look(work.held_out, engine_weights(work, state.variables), step)
     accuracy = note_looks(work, step, looks_of(config, found, work.asking.scorer))
-    if not config.parity_every:
+    if not compares:
         return accuracy, None
     rollouts = [rollout for one in found for rollout in one.rollouts]
     return accuracy, parity_of(work.learner, state, recorded(config, rollouts), config.replay)
 
 
-def _save(work: Work, step: int, state: TrainState, memory: Memory, found: Snapshot) -> Memory:
+def _save(work: Work, step: int, state: TrainState, memory: Memory, line: _Line) -> Memory:
+    """A checkpoint of a moment at which no group is being scored: what stands in the log by then, it knows, and a run
+    that goes on takes out what stands behind."""
+    sizes: list[int] = []
+
+    def mark() -> None:
+        line.notes.drop(line.buffer.take_gone())
+        line.notes.step = step + 1
+        sizes.append(work.rollouts.size)
+
+    found = line.sampler.snapshot(mark)
     memory = dataclasses.replace(memory, progress=found.progress)
-    work.checkpoints.save(step, state, record(memory, found.failures) | {"again": found.to_json()})
+    also = {"again": found.to_json(), "rollouts_size": sizes[0]}
+    work.checkpoints.save(step, state, record(memory, found.failures) | also)
     return memory
 
 

@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import threading
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -168,10 +169,21 @@ def open_scorer(model: RewardModelConfig | None, judge: JudgeConfig | None, dtyp
     if model is not None:
         reward = load_reward_model(model.path, dtype)
         _check_tokenizer(reward.tokenizer, reward.model.config.vocab_size, model.path)
-        return functools.partial(model_scores, reward, model)
+        return _one_at_a_time(functools.partial(model_scores, reward, model))
     if judge is not None:
-        return functools.partial(judge_scores, _open_judge(judge, dtype))
+        return _one_at_a_time(functools.partial(judge_scores, _open_judge(judge, dtype)))
     return None
+
+
+def _one_at_a_time(score: ScoreGroup) -> ScoreGroup:
+    """For a pipeline, where looks are scored by one thread and groups by another: a judge's engine serves one."""
+    lock = threading.Lock()
+
+    def scored(*arguments: Any) -> GroupScores:
+        with lock:
+            return score(*arguments)
+
+    return scored
 
 
 def _open_judge(config: JudgeConfig, dtype: str) -> JudgeAll:

@@ -72,18 +72,19 @@ def run(config: RlConfig, workdir: pathlib.Path, sink: TextIO | None = None) -> 
         Workers(config.workers, config.limits) as workers,
     ):
         fresh = not checkpoints.steps()
-        state, memory, failures, again = _begin(config, learner, checkpoints, checkpoint, say)
+        state, memory, failures, stored = _begin(config, learner, checkpoints, checkpoint, say)
         engine = make_engine(config, checkpoint.config, devices, state.variables)
         asking = Asking(config, engine, tokenizer, workers, failures, scorer)
         held_out = make_problems(config, workers, tokenizer) if config.held_out.every else []
-        with _writers(config, devices, workdir, None if fresh else int(state.step)) as (metrics, rollouts):
+        size = stored.get("rollouts_size")
+        with _writers(config, devices, workdir, None if fresh else int(state.step), size) as (metrics, rollouts):
             work = Work(asking, learner, held_out, checkpoints, metrics, rollouts, say)
             if fresh and config.start is not None:
                 memory = _found_starts(work, config.start, memory)
             if config.pipeline is None:
                 state, _ = make_steps(work, state, memory)
             else:
-                state, _ = make_pipelined_steps(work, state, memory, again)
+                state, _ = make_pipelined_steps(work, state, memory, stored.get("again", []))
     step, done = int(state.step), int(state.step) == config.steps
     if done:
         save_model(workdir / place.MODEL, learner.trainer, tokenizer, files, state.variables, None, config.export_dtype)
@@ -95,18 +96,19 @@ def run(config: RlConfig, workdir: pathlib.Path, sink: TextIO | None = None) -> 
 
 def _begin(
     config: RlConfig, learner: Learner, checkpoints: Checkpoints, checkpoint: Any, say: TextIO
-) -> tuple[TrainState, Memory, Failures, list[dict[str, Any]]]:
+) -> tuple[TrainState, Memory, Failures, dict[str, Any]]:
+    """The last one is what else a checkpoint has on record; empty without one."""
     mesh = learner.trainer.execution.mesh
     if not checkpoints.steps():
         exact, places = learner.trainer.execution.exact_dtype.name, None if mesh is None else slot_sharding(mesh)
         variables = load_variables(checkpoint, "stacked", exact, shardings=places)
         state = programs(learner.trainer, mesh).start(variables, config.seed)
-        return state, Memory(completion.start(config.schedule, _rate_groups(config))), Failures(config.failures), []
+        return state, Memory(completion.start(config.schedule, _rate_groups(config))), Failures(config.failures), {}
     restored = checkpoints.restore(abstract_state(learner.trainer, mesh))
     print(f"goes on after step {restored.step:,}", file=say, flush=True)
     stored = restored.record
     memory, failures = remembered(config.schedule, stored), Failures(config.failures, stored["failures"])
-    return restored.state, memory, failures, stored.get("again", [])
+    return restored.state, memory, failures, stored
 
 
 def _rate_groups(config: RlConfig) -> int:
@@ -139,12 +141,13 @@ def _found_starts(work: Work, search: Search, memory: Memory) -> Memory:
 
 @contextlib.contextmanager
 def _writers(
-    config: RlConfig, devices: Devices, workdir: pathlib.Path, step: int | None
+    config: RlConfig, devices: Devices, workdir: pathlib.Path, step: int | None, size: int | None
 ) -> Iterator[tuple[MetricsWriter, MetricsWriter]]:
-    """Goes on behind a step; None begins anew, whatever a run without a checkpoint has left."""
+    """Goes on behind a step, and behind `size` bytes of answers if a pipeline's checkpoint has that. None begins anew,
+    whatever a run without a checkpoint has left."""
     with (
         MetricsWriter(workdir / place.METRICS, resume_step=step) as metrics,
-        MetricsWriter(workdir / ROLLOUTS, resume_step=step) as rollouts,
+        MetricsWriter(workdir / ROLLOUTS, resume_step=step, resume_size=size) as rollouts,
     ):
         kind, meshes = jax.devices()[0].device_kind, {name: shape(mesh) for name, mesh in devices._asdict().items()}
         metrics.write(

@@ -101,4 +101,5 @@ def _observed(asking: Asking, bounds: dict[str, Search], pools: dict[str, Pool],
     known = [verdict.correct for verdict in one.verdicts if not isinstance(verdict, Failure)]
     if not known:
         return pools[name]
-    return search_of.observe(bounds[name], pools[name], one.asked.difficulty, sum(known), len(known))
+    difficulty = min(one.asked.difficulty, bounds[name].cap)  # that it really had, where difficulties end
+    return search_of.observe(bounds[name], pools[name], difficulty, sum(known), len(known))

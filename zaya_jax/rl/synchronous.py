@@ -171,7 +171,8 @@ def rollouts_of(found: list[Scored]) -> list[Rollout]:
 
 def recorded(config: RlConfig, rollouts: list[Rollout]) -> LearnerBatch:
     """The first batch of answers, with the routes that the engine took, for `parity_of`."""
-    return learner_batches(rollouts, np.zeros(len(rollouts)), config.rows, config.length, replay=True)[0]
+    (first,) = learner_batches(rollouts, np.zeros(len(rollouts)), config.rows, config.length, most=1)
+    return first
 
 
 def parity_of(learner: Learner, state: TrainState, batch: LearnerBatch, replay: bool) -> Parity:
