@@ -37,7 +37,7 @@ LENGTHS = {"nano": 512, "8b": 32_768}  # of conversations that are scored
 JUDGES = {"nano": {"new_tokens": 64, "capacity": 1024, "slots": 16}, "8b": {"new_tokens": 8192, "capacity": 65_536}}
 # Caps keep nano's prompts within its budget: longer ones would end the run.
 NANO = {
-    "chat": Source("requests", cap=1),
+    "chat": Source("requests"),  # of one difficulty
     "simple": Source("simple_instructions", cap=4),
     "hard": Source("hard_instructions", cap=1),
 }

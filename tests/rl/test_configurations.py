@@ -49,12 +49,12 @@ def test_phases_and_steps():
 
 
 def test_no_stage_names_a_data_set_that_is_denied():
-    named = {
+    asked = {
         source.environment
         for module, _ in STAGES.values()
         for source in read(module, "scale=8b,initial=D").schedule.sources
     }
-    gym = {name.partition(":")[2] for name in named if name.startswith("reasoning_gym:")}
+    gym = {name.partition(":")[2] for name in asked if name.startswith("reasoning_gym:")}
     assert gym and not gym & set(DENIED)
 
 

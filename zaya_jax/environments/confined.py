@@ -2,7 +2,8 @@
 
 For scorers that are somebody else's code and are shown what a model wrote: `confined(score, answer)` forks, refuses
 the child every system call that changes something outside of it (`seccomp.computing`), and reads its result from a
-pipe, the one thing that is open. Whatever the scorer leaves behind in its variables goes with the child, too.
+pipe, the one thing that is open besides standard input and output, which lead nowhere in a worker. Whatever the scorer
+leaves behind in its variables goes with the child, too.
 
 The child is ended by nobody here: call it in a worker (`zaya_jax.environments.workers`), whose time and memory are
 limited. Code that a text makes a scorer run can still give a verdict of its own, and read files that this user may
@@ -17,7 +18,7 @@ from collections.abc import Callable
 from typing import Any
 
 from zaya_jax.errors import UserError, mistake
-from zaya_jax.grading import seccomp
+from zaya_jax.grading import sandbox_child, seccomp
 
 _MOST = 1 << 20  # bytes of a result
 _LONGEST = 400  # characters of an exception's text
@@ -66,27 +67,24 @@ def _become(writer: int, function: Callable[..., Any], arguments: tuple[Any, ...
         os.closerange(3, writer)
         os.closerange(writer + 1, os.sysconf("SC_OPEN_MAX"))
         told = _told(function, arguments)
-        with open(writer, "wb") as pipe:
-            pipe.write(json.dumps(told).encode())
+        with open(writer, "w", encoding="utf-8") as pipe:
+            pipe.write(told)
         code = 0
     finally:
         os._exit(code)
 
 
-def _told(function: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[str, Any]:
-    from zaya_jax.grading.sandbox_child import PR_SET_NO_NEW_PRIVS, filter_calls, prctl
-
+def _told(function: Callable[..., Any], arguments: tuple[Any, ...]) -> str:
+    """What came of it, as JSON."""
     try:
         check_confinement("a scorer")
-        prctl(PR_SET_NO_NEW_PRIVS, 1)
-        filter_calls(seccomp.computing())
+        sandbox_child.prctl(sandbox_child.PR_SET_NO_NEW_PRIVS, 1)
+        sandbox_child.filter_calls(seccomp.computing())
     except (OSError, UserError) as error:
-        return "raised", f"the walls around a scorer could not be built: {error}"
+        return json.dumps(["raised", f"the walls around a scorer could not be built: {error}"])
     try:
-        value = function(*arguments)
-        json.dumps(value)
-        return "value", value
+        return json.dumps(["value", function(*arguments)])
     except MemoryError as error:
-        return "memory", str(error)[:_LONGEST]
+        return json.dumps(["memory", str(error)[:_LONGEST]])
     except BaseException as error:
-        return "raised", f"{type(error).__name__}: {str(error)[:_LONGEST]}"
+        return json.dumps(["raised", f"{type(error).__name__}: {str(error)[:_LONGEST]}"])

@@ -33,6 +33,7 @@ REFUSED = {
     "name_to_handle_at": (303, 264),
     "open_by_handle_at": (304, 265),
     "quotactl": (179, 60),
+    "quotactl_fd": (443, 443),
     "swapon": (167, 224),
     "swapoff": (168, 225),
     # other processes
@@ -43,6 +44,9 @@ REFUSED = {
     "pidfd_getfd": (438, 438),
     # the machine
     "reboot": (169, 142),
+    "iopl": (172, None),
+    "ioperm": (173, None),
+    "vhangup": (153, 58),
     "sethostname": (170, 161),
     "setdomainname": (171, 162),
     "settimeofday": (164, 170),
@@ -153,13 +157,15 @@ CHANGING = {
     "setxattrat": (463, 463),
     "removexattrat": (466, 466),
     "file_setattr": (469, 469),
+    "flock": (73, 32),  # others wait for it
 }
 _MACHINES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}
 _CLONE, _CLONE3, _SOCKET = (56, 220), (435, 435), (41, 198)
 _OPEN, _OPENAT, _OPENAT2, _PRLIMIT = (2, None), (257, 56), (437, 437), (302, 261)
 _WRITING = 0o1103  # O_WRONLY, O_RDWR, O_CREAT, O_TRUNC
 _THREAD = 0x10000  # CLONE_THREAD: no new process
-_FCNTL, _SIGNALS = (72, 25), (8, 10, 15)  # F_SETOWN, F_SETSIG, F_SETOWN_EX: a descriptor that signals another process
+# F_SETOWN, F_SETSIG, F_SETOWN_EX, F_SETLEASE: descriptors that signal other processes, or let them wait.
+_FCNTL, _DISTURBING = (72, 25), (8, 10, 15, 1024)
 # TCGETS, TIOCGWINSZ, FIONREAD, FIONBIO, FIONCLEX, FIOCLEX: others change attributes of files open for reading.
 _IOCTL, _HARMLESS = (16, 29), (0x5401, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451)
 _NEW_NAMESPACES = 0x7E020000  # CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET
@@ -202,7 +208,8 @@ def computing(machine: str | None = None) -> bytes:
     """Returns the filter of a process that may read files, compute and write to what is open, in threads of its own.
 
     Beyond what `program` refuses: sockets, programs and processes, signals to any, files that are opened for writing,
-    and whatever changes files or other processes. Empty where there is no seccomp, or none whose numbers are known.
+    and whatever changes files or other processes. Empty on other systems than Linux, and on machines whose call numbers
+    are not known here.
     """
     column, architecture = _MACHINES.get(machine or platform.machine(), (None, None))
     if column is None or (machine is None and sys.platform != "linux"):
@@ -213,7 +220,7 @@ def computing(machine: str | None = None) -> bytes:
         filters += _by_argument(call[column], place, (_op(_ANY_BIT, _WRITING, 0, 1), _fail(errno.EPERM), _ALLOWED))
     thread = (_op(_ANY_BIT, _NEW_NAMESPACES, 1, 0), _op(_ANY_BIT, _THREAD, 1, 0), _fail(errno.EPERM), _ALLOWED)
     filters += _by_argument(_CLONE[column], 0, thread)
-    filters += _by_argument(_FCNTL[column], 1, _one_of(_SIGNALS, _fail(errno.EPERM), _ALLOWED))
+    filters += _by_argument(_FCNTL[column], 1, _one_of(_DISTURBING, _fail(errno.EPERM), _ALLOWED))
     filters += _by_argument(_IOCTL[column], 1, _one_of(_HARMLESS, _ALLOWED, _fail(errno.EPERM)))
     filters += _by_argument(_PRLIMIT[column], 0, _one_of((0,), _ALLOWED, _fail(errno.EPERM)))  # its own, not others'
     return b"".join([*filters, _ALLOWED])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import pathlib
 from typing import Literal
 
 import jax
@@ -172,9 +173,11 @@ class RlConfig:
         waited_for = 0 if self.pipeline is None else self.pipeline.batches * self.groups
         if self.pipeline is not None and self.pipeline.buffer < waited_for:
             expected = f"{waited_for} or more, the groups that an update waits for"
-            raise mistake("too small", where="pipeline.buffer", expected=expected, found=self.pipeline.buffer)
+            fix = "raise it, or lower pipeline.batches or groups"
+            raise mistake("too small", where="pipeline.buffer", expected=expected, found=self.pipeline.buffer, fix=fix)
+        learnt = {_path(name.removeprefix("file:")) for name in self.schedule.names if name.startswith("file:")}
         for file in self.held_out.files:
-            if f"file:{file}" in self.schedule.names:
+            if _path(file) in learnt:
                 raise mistake("is learnt from", where="held_out.files", expected="a file of no source", found=file)
         window, size = self.schedule.window, self.decoding.group_size
         if self.schedule.rule == "window" and window.group_size != size:
@@ -186,3 +189,7 @@ class RlConfig:
         execution = Execution(**dataclasses.asdict(self.execution), mesh=mesh)
         trainer = Trainer(model, execution, self.optimizer, self.balance_rate, loss_chunk=self.loss_chunk)
         return Learner(trainer, self.dppo if self.loss == "dppo" else self.clip, self.aggregation)
+
+
+def _path(file: str) -> pathlib.Path:
+    return pathlib.Path(file).expanduser().resolve()

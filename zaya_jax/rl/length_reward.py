@@ -39,15 +39,10 @@ class LengthRewardConfig:
     ramp_steps: int = 632
 
     def __post_init__(self):
-        limits = {
-            "max_length": 1,
-            "free_tokens": 0,
-            "rate_groups": 1,
-            "rate_margin": 0,
-            "first_weight": 0,
-            "last_weight": 0,
-        }
-        for name, least in (limits | {"ramp_steps": 0}).items():
+        least_of = {"max_length": 1, "rate_groups": 1} | dict.fromkeys(
+            ("free_tokens", "rate_margin", "first_weight", "last_weight", "ramp_steps"), 0
+        )
+        for name, least in least_of.items():
             value = getattr(self, name)
             if not value >= least:
                 where = f"LengthRewardConfig.{name}"

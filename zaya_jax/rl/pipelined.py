@@ -98,7 +98,8 @@ def _line(work: Work, state: TrainState, memory: Memory, stored: list[dict[str, 
     asking, pipeline = work.asking, work.asking.config.pipeline
     buffer, notes = Buffer(pipeline.buffer, pipeline.staleness), _Notes(work, int(state.step) + 1)
     place = _place(asking.engine.model.execution.mesh)
-    notes.drop((row["number"], "asked again") for row in stored if row["seen"])
+    reason = "left over" if int(state.step) == asking.config.steps else "asked again"
+    notes.drop((row["number"], reason) for row in stored if row["seen"])
     sampler = Sampler(asking, memory.progress, buffer, notes.add, again(asking, stored), place)
     return _Line(sampler, buffer, notes, _Clock(sampler))
 
@@ -125,6 +126,7 @@ class _Notes:
         self._work, self._lock = work, threading.Lock()
         self._scored: collections.deque[Scored] = collections.deque()
         self.step = step  # that what is scored now belongs to
+        self._dropped: collections.Counter[str] = collections.Counter()
 
     def add(self, scored: Scored, version: int) -> None:
         del version
@@ -140,6 +142,13 @@ class _Notes:
         with self._lock:
             for number, reason in groups:
                 self._work.rollouts.write(**dropped_later(self.step, number, reason))
+                self._dropped[reason] += 1
+
+    def take_dropped(self) -> collections.Counter[str]:
+        """How many groups went for which reason since the last call."""
+        with self._lock:
+            found, self._dropped = self._dropped, collections.Counter()
+            return found
 
     def take(self) -> list[Scored]:
         with self._lock:
@@ -164,8 +173,8 @@ def _take(config: RlConfig, line: _Line, version: int, asked: threading.Event) -
 def _step(
     work: Work, state: TrainState, memory: Memory, step: int, groups: list[Scored], line: _Line, waiting: float
 ) -> tuple[TrainState, Memory]:
-    config, sampler, looked = work.asking.config, line.sampler, (None, None)
-    batches, drift = batches_of(config, groups), None
+    config, sampler, held_out = work.asking.config, line.sampler, None
+    batches, drift, parity = batches_of(config, groups), None, None
     if config.parity_every and step % config.parity_every == 0:
         drift = parity_of(work.learner, state, recorded(config, rollouts_of(groups)), config.replay)
     rate = learning_rate(config.optimizer, (step - 1) / config.steps, config.steps)
@@ -174,27 +183,27 @@ def _step(
         sampler.post(engine_weights(work, state.variables), step)
     updated = measured.of_update(told)  # waits for the device
     if config.held_out.every and step % config.held_out.every == 0:
-        looked = _look(work, state, step, sampler, config.parity_every > 0)
+        held_out, parity = _look(work, state, step, sampler, config.parity_every > 0)
     found, progress = line.notes.take() or groups, sampler.snapshot().progress
     seen = measured.of_groups(found, work.learner.trainer.model.vocab_size)
     work.metrics.write(
         kind="step", step=step, learning_rate=rate, **seen, **updated,
         environments=measured.of_environments(found, progress), drift=drift and drift.to_json(),
-        parity=looked[1] and looked[1].to_json(), **_flow(line, step, groups, waiting),
+        parity=parity and parity.to_json(), **_flow(line, step, groups, waiting),
     )  # fmt: skip
-    watch = warn(work, step, memory.watch, seen, looked[0])
+    watch = warn(work, step, memory.watch, seen, held_out)
     tell(work, step, seen, progress)
     return state, Memory(progress, watch)
 
 
 def _flow(line: _Line, step: int, groups: list[Scored], waiting: float) -> dict[str, Any]:
     """Of groups and time since the step before."""
-    gone, (seconds, spent) = line.buffer.take_gone(), line.clock.lap()
-    line.notes.drop(gone)
+    line.notes.drop(line.buffer.take_gone())
+    gone, (seconds, spent) = line.notes.take_dropped(), line.clock.lap()
     stale = np.array([step - 1 - oldest_version(one) for one in groups])
     return {
         "staleness": {"mean": float(stale.mean()), "max": int(stale.max())},
-        **{why: sum(reason == why for _, reason in gone) for why in ("evicted", "stale")},
+        **{reason: gone[reason] for reason in ("evicted", "stale")},
         "drawn_tokens": spent.tokens,
         "seconds": {"engine": spent.engine, "waiting": waiting, "whole": seconds},
     }

@@ -10,7 +10,7 @@ correct, format, verified, error    the verdict: whether it is right, and has th
                          is wrong, or which failure there was. null without a verdict
 reward, bonus, advantage, degenerate, truncated     what came of it; a reward is null without a verdict
 score, gated             what a reward model or a judge said, and whether the gate took it; null without a score
-dropped                  why the learner did not get the group; null if it did
+dropped                  why the learner did not get the group; null if it did, or if it still waits in a pipeline
 
 A pipelined run finds out later: a line with step, group and dropped alone ("evicted", "stale", "asked again", "left
 over") says it of all lines of that group before it. `rollout_view.read` puts both together.

@@ -71,7 +71,7 @@ def read(workdir: pathlib.Path | str, wanted: Wanted) -> Iterator[Row]:
     for number, (where, row) in enumerate(read_rows(path)):
         if row.get("schema") != VERSION:
             raise mistake("not an answer of a run", where=where, expected=f'"schema": {VERSION}')
-        if "place" not in row:
+        if _is_later(row):
             continue
         if row["dropped"] is None:
             row["dropped"] = next((reason for line, reason in later.get(row["group"], ()) if line > number), None)
@@ -83,9 +83,13 @@ def _dropped_later(path: pathlib.Path) -> dict[int, list[tuple[int, str]]]:
     """By group, the lines that say why the learner never got what stands before them."""
     found: dict[int, list[tuple[int, str]]] = {}
     for number, (_, row) in enumerate(read_rows(path)):
-        if "group" in row and "place" not in row:
+        if _is_later(row):
             found.setdefault(row["group"], []).append((number, row["dropped"]))
     return found
+
+
+def _is_later(row: Row) -> bool:
+    return "place" not in row and {"group", "dropped"} <= row.keys()
 
 
 def summary(rows: Iterable[Row]) -> list[list[str]]:

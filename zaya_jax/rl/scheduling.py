@@ -207,10 +207,13 @@ def observe(
 
 
 def hardest_of(problem: Problem, difficulty: int) -> int | None:
-    """Where an environment's difficulties end, as a problem that was asked for at `difficulty` tells it: at its own, if
-    its `meta` says `saturated`. None: there are harder ones, as far as it says."""
-    meta = problem.meta
-    return int(meta.get("level", meta.get("difficulty", difficulty))) if meta.get("saturated") else None
+    """Where an environment's difficulties end, as a problem that was asked for at `difficulty` tells it: at its own
+    (`level`, `difficulty`), if its `meta` says `saturated`. None: there are harder ones, as far as it says. One that
+    always says so stays where it starts, or falls."""
+    if not problem.meta.get("saturated"):
+        return None
+    told = (problem.meta.get(name) for name in ("level", "difficulty"))
+    return next((one for one in told if isinstance(one, int) and one >= 0), difficulty)
 
 
 def place_of(schedule: Schedule, environment: str) -> int:
