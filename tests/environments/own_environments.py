@@ -1,5 +1,6 @@
 """Environments that tests hand to workers: a sound one, and some that do what environments must not."""
 
+import itertools
 import os
 import random
 import signal
@@ -80,11 +81,24 @@ def _recurse():
     return _recurse()
 
 
-def _flood():
+def _chatter():
     for _ in range(64):
         os.write(1, b"x" * 65536)
         os.write(2, b"x" * 65536)
     print("y" * 100_000)
+    return RIGHT
+
+
+def _flood(times=None):
+    """Without an end, or for so many times 256 KiB."""
+    for _ in itertools.count() if times is None else range(times):
+        os.write(1, b"x" * 131072)
+        os.write(2, b"x" * 131072)
+    return RIGHT
+
+
+def _flood_by_a_child():
+    subprocess.run(["yes"])  # without an end
     return RIGHT
 
 
@@ -186,7 +200,10 @@ MISDEEDS = {
     "correct is a number": lambda: Verdict(1.0, 1, True),
     "answer is a number": lambda: Verdict(1.0, True, True, None, 7),
     "surrogate": lambda: Verdict(1.0, True, True, None, "\ud800"),
+    "chatter": _chatter,
     "flood": _flood,
+    "flood and return": lambda: _flood(65),
+    "flood by a child": _flood_by_a_child,
     "eat": _eat,
     "exit": lambda: os._exit(7),
     "exit well": lambda: os._exit(0),

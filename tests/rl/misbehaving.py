@@ -23,10 +23,13 @@ def _raise():
     raise ValueError("no such luck")
 
 
+def _chatter():
+    os.write(1, b"x" * 65536)
+
+
 def _flood():
-    for _ in range(64):
+    for _ in range(400):
         os.write(1, b"x" * 65536)
-        os.write(2, b"x" * 65536)
 
 
 def _eat():
@@ -36,6 +39,7 @@ def _eat():
 
 
 HANG, RAISE = _environment("hang", _hang), _environment("raise", _raise)
+CHATTER = _environment("chatter", _chatter)
 FLOOD, EAT = _environment("flood", _flood), _environment("eat", _eat)
 NAN = Environment("nan", easy.generate, lambda problem, response: Verdict(float("nan"), True, True))
 NEVER = Environment("never", easy.generate, lambda problem, response: Verdict(0.0, False, True))

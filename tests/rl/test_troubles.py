@@ -18,8 +18,8 @@ from zaya_jax.rl.warnings import Limits
 from zaya_jax.train.optimizer import OptimizerConfig
 
 pytestmark = pytest.mark.usefixtures("quick_programs")
-NAMES = ("HANG", "RAISE", "NAN", "FLOOD", "EAT")
-FAILS = {"HANG": "timeout", "RAISE": "raised", "NAN": "reward", "EAT": "memory"}
+NAMES = ("HANG", "RAISE", "NAN", "CHATTER", "FLOOD", "EAT")
+FAILS = {"HANG": "timeout", "RAISE": "raised", "NAN": "reward", "FLOOD": "output", "EAT": "memory"}
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,7 @@ def small(initial, *names, **changes):
 def test_verifiers_that_misbehave_cost_their_groups_and_nothing_else(initial, tmp_path):
     """A run of all kinds at once: each group that has no verdicts is dropped and counted under its environment."""
     limits, failures = WorkerLimits(seconds=2, memory_mb=300), FailureLimit(share=1.0)
-    own = small(initial, *NAMES, groups=10, waves=1, limits=limits, failures=failures)
+    own = small(initial, *NAMES, groups=12, waves=1, limits=limits, failures=failures)
     own = dataclasses.replace(own, schedule=dataclasses.replace(own.schedule, sources=(
         *own.schedule.sources, Source("tests.rl.easy:EASY"))))  # fmt: skip
     assert run(own, tmp_path, sink=io.StringIO())
@@ -59,7 +59,7 @@ def test_verifiers_that_misbehave_cost_their_groups_and_nothing_else(initial, tm
         else:
             assert all(row["reward"] is not None and row["dropped"] != "verifier failed" for row in of_it)
     failed = {row["group"] for row in rows if row["dropped"] == "verifier failed"}
-    assert step["dropped"]["verifier failed"] == len(failed) and step["groups"] == 10
+    assert step["dropped"]["verifier failed"] == len(failed) and step["groups"] == 12
 
 
 def test_a_step_without_one_complete_group_goes_by(initial, tmp_path):
@@ -107,7 +107,7 @@ def test_entropy_that_collapses_is_warned_of(initial, tmp_path):
     wild = OptimizerConfig("muon", learning_rate=0.3, momentum=0.0, warmup_steps=0)
     limits = Limits(steps=1, truncated=1.0, no_signal=1.0, entropy=0.7)
     decoding = dataclasses.replace(config(initial).decoding, group_size=4)
-    own = small(initial, "FLOOD", steps=4, decoding=decoding, groups=3, optimizer=wild, warnings=limits)
+    own = small(initial, "CHATTER", steps=4, decoding=decoding, groups=3, optimizer=wild, warnings=limits)
     found = warned(own, tmp_path)
     (text,) = [text for texts in found.values() for text in texts]
     assert "entropy fell to" in text and "the policy sharpens faster than it learns" in text

@@ -14,6 +14,7 @@ KINDS = {
     "timeout": "it took longer than a call may",
     "raised": "it raised an exception",
     "memory": "it took more memory than a worker may",
+    "output": "it printed more than a call may",
     "died": "its process ended: a signal, or an exit of its own",
     "garbage": "something other than a reply came out of its process, or one that is too large",
     "type": "no problem or verdict came back, or one with a field of another type or with what JSON cannot hold",

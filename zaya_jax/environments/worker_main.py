@@ -15,15 +15,20 @@ from __future__ import annotations
 import _thread
 import contextlib
 import ctypes
+import fcntl
 import json
 import math
+import mmap
 import numbers
 import os
 import random
 import resource
+import select
 import signal
 import socket
+import struct
 import sys
+import termios
 import time
 import traceback
 from pathlib import Path
@@ -31,8 +36,10 @@ from typing import Any
 
 MARK = "ZAYA_JAX_ENVIRONMENT_WORKER"  # holds the worker's own process id
 MOST_REPLY = 64 << 20  # bytes
+MOST_PRINTED = 16 << 20  # bytes of a call, on standard output and error together
+FLOODED = 128 + signal.SIGXFSZ  # exit code of a guardian whose worker printed more
 _PDEATHSIG, _SUBREAPER = 1, 36
-_GONE_WITHIN = 10.0
+_GONE_WITHIN, _COUNTED_WITHIN = 10.0, 1.0
 _LONGEST = 400  # characters of a detail
 
 
@@ -46,32 +53,76 @@ def main() -> None:
     channel.set_inheritable(False)
     _prctl(_SUBREAPER, 1)
     guardian = os.getpid()
+    printed = _Printed()
     worker = os.fork()
     if not worker:
-        _enter(guardian, memory)
-        serve(channel)
+        _enter(guardian, memory, printed)
+        serve(channel, printed)
         os._exit(0)
     channel.close()
+    os.close(printed.writer)
+    _thread.start_new_thread(printed.drain, ())
     _thread.start_new_thread(lambda: (os.read(0, 1), _end(128 + signal.SIGKILL)), ())
     while True:
-        pid, status = os.waitpid(-1, 0)  # others are descendants that lost their parent
+        try:
+            pid, status = os.waitpid(-1, 0)  # others are descendants that lost their parent
+        except ChildProcessError:  # another thread is ending it all, and saw them die
+            signal.pause()
         if pid == worker:
             code = os.waitstatus_to_exitcode(status)
-            _end(code if code >= 0 else 128 - code)
+            _end(FLOODED if printed.flooded else code if code >= 0 else 128 - code)
 
 
-def serve(channel: socket.socket) -> None:
+class _Printed:
+    """A pipe for what environments print, and how much the guardian has read out of it since a call began."""
+
+    def __init__(self) -> None:
+        self.reader, self.writer = os.pipe()
+        self.flooded = False
+        self._shared = memoryview(mmap.mmap(-1, 16)).cast("q")  # of both processes: bytes, whether some are being read
+
+    def drain(self) -> None:
+        """Reads and counts (the guardian); ends it all when a call has printed too much."""
+        while select.select([self.reader], [], [])[0]:
+            self._shared[1] = 1
+            if not (piece := os.read(self.reader, 1 << 16)):
+                return
+            self._shared[0] += len(piece)
+            if self._shared[0] > MOST_PRINTED:
+                self.flooded = True  # before the worker dies of it, which the other thread waits for
+                _end(FLOODED)
+            self._shared[1] = 0
+
+    def begin(self) -> None:
+        """A call begins (the worker)."""
+        self._shared[0] = 0
+
+    def settle(self) -> None:
+        """Waits until all that was printed is counted (the worker), so that it counts for this call and no other."""
+        deadline = time.monotonic() + _COUNTED_WITHIN  # a child that goes on printing is no reason to wait
+        while (self._waiting() or self._shared[1]) and time.monotonic() < deadline:
+            time.sleep(0.0001)
+
+    def _waiting(self) -> int:
+        return struct.unpack("i", fcntl.ioctl(self.reader, termios.FIONREAD, b"\0\0\0\0"))[0]
+
+
+def serve(channel: socket.socket, printed: _Printed) -> None:
     """Answers requests until the channel ends."""
     loaded: dict[str, Any] = {}
     with channel.makefile("rb") as requests:
         for line in requests:
             request = json.loads(line)
+            printed.begin()
             number, name = request["number"], request["environment"]
             if name not in loaded and (reply := _load(name, loaded)):
                 _send(channel, {"number": number, **reply})
                 continue
             _send(channel, {"number": number, "loaded": True})
-            _send(channel, {"number": number, **_answer(loaded[name], request, line)})
+            printed.begin()
+            reply = _answer(loaded[name], request, line)
+            printed.settle()
+            _send(channel, {"number": number, **reply})
 
 
 def _load(name: str, loaded: dict[str, Any]) -> dict[str, Any]:
@@ -179,16 +230,17 @@ def _name(value: Any) -> str:
     return type(value).__name__
 
 
-def _enter(guardian: int, memory: int) -> None:
-    """What is of this process alone: its end, its limits, and nothing of its own to read or to write to."""
+def _enter(guardian: int, memory: int, printed: _Printed) -> None:
+    """What is of this process alone: its end, its limits, nothing to read, and a pipe for what it prints."""
     _prctl(_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != guardian:
         os._exit(1)
     os.environ[MARK] = str(os.getpid())
     null = os.open(os.devnull, os.O_RDWR)
-    for descriptor in (0, 1, 2):  # what environments print is dropped: it cannot fill a pipe, nor anybody's memory
-        os.dup2(null, descriptor)
+    for descriptor, target in enumerate((null, printed.writer, printed.writer)):
+        os.dup2(target, descriptor)
     os.close(null)
+    os.close(printed.writer)
     # A shell's background jobs ignore it, and so would their children: an environment acts the same everywhere.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

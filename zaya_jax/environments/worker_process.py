@@ -20,7 +20,7 @@ from typing import Any
 
 from zaya_jax.environments.environment import Problem, Verdict
 from zaya_jax.environments.failures import Failure
-from zaya_jax.environments.worker_main import MOST_REPLY
+from zaya_jax.environments.worker_main import FLOODED, MOST_PRINTED, MOST_REPLY
 from zaya_jax.errors import UserError, mistake
 
 _START_WITHIN = 60.0  # seconds to start a process and to import an environment
@@ -77,11 +77,11 @@ class WorkerProcess:
             self._start()
             reply = self._exchange(number, line)
         except _Broken as broken:
-            detail = broken.detail or self._how_it_ended()
+            kind, detail = (broken.kind, broken.detail) if broken.detail else self._how_it_ended()
             self.stop()
             if self._closed:
                 raise concurrent.futures.CancelledError from None
-            return Failure(request["environment"], broken.kind, detail)
+            return Failure(request["environment"], kind, detail)
         if "mistake" in reply:
             raise UserError(reply["mistake"])
         if "failure" in reply:
@@ -186,13 +186,16 @@ class WorkerProcess:
         except OSError:
             return b""
 
-    def _how_it_ended(self) -> str:
+    def _how_it_ended(self) -> tuple[str, str]:
+        """Kind and detail."""
         try:
             code = self._process.wait(_SOON)
         except subprocess.TimeoutExpired:
-            return "it closed its channel"
+            return "died", "it closed its channel"
+        if code == FLOODED:
+            return "output", f"more than {MOST_PRINTED >> 20} MiB on standard output and error"
         number = -code if code < 0 else code - 128  # of the guardian itself, or as it tells of its worker
-        return f"signal {signal.Signals(number).name}" if number > 0 else f"exit code {code}"
+        return "died", f"signal {signal.Signals(number).name}" if number > 0 else f"exit code {code}"
 
 
 class _Broken(Exception):
