@@ -1,6 +1,5 @@
 """Environments that tests hand to workers: a sound one, and some that do what environments must not."""
 
-import itertools
 import os
 import random
 import signal
@@ -89,11 +88,24 @@ def _chatter():
     return RIGHT
 
 
-def _flood(times=None):
-    """Without an end, or for so many times 256 KiB."""
-    for _ in itertools.count() if times is None else range(times):
+def _flood():
+    while True:
         os.write(1, b"x" * 131072)
         os.write(2, b"x" * 131072)
+
+
+def _flood_and_return():
+    """One byte more than a call may print."""
+    for _ in range(128):
+        os.write(1, b"x" * 131072)
+    os.write(1, b"x")
+    return RIGHT
+
+
+def _mute():
+    """Closes what it would print to, for all calls after this."""
+    for descriptor in (1, 2):
+        os.close(descriptor)
     return RIGHT
 
 
@@ -202,10 +214,12 @@ MISDEEDS = {
     "surrogate": lambda: Verdict(1.0, True, True, None, "\ud800"),
     "chatter": _chatter,
     "flood": _flood,
-    "flood and return": lambda: _flood(65),
+    "flood and return": _flood_and_return,
+    "mute": _mute,
     "flood by a child": _flood_by_a_child,
     "eat": _eat,
     "exit": lambda: os._exit(7),
+    "exit at the end of bytes": lambda: os._exit(255),
     "exit well": lambda: os._exit(0),
     "signal": lambda: os.kill(os.getpid(), signal.SIGSEGV),
     "kill": lambda: os.kill(os.getpid(), signal.SIGKILL),

@@ -52,6 +52,7 @@ EXPECTED = {
     "eat": ("memory", "MemoryError"),
     "exit": ("died", "exit code 7"),
     "exit well": ("died", "exit code 0"),
+    "exit at the end of bytes": ("died", "exit code 255"),
     "signal": ("died", "signal SIGSEGV"),
     "kill": ("died", "signal SIGKILL"),
     "garbage": ("garbage", "no reply: b'nonsense"),
@@ -106,6 +107,17 @@ def test_every_misdeed_ends_its_own_call_and_the_next_is_answered(workers, misde
     check(misdeed, first.result())
     assert second.result() == RIGHT
     assert time.monotonic() - begun < 20
+
+
+def test_each_call_has_all_that_a_call_may_print(workers):
+    calls = [workers.verify(HOSTILE, PROBLEM, response) for response in ("chatter",) * 4]
+    assert [call.result() for call in calls] == [RIGHT] * 4
+
+
+def test_who_closes_its_output_does_not_slow_the_calls_behind_it():
+    with Workers(1, WorkerLimits(seconds=0.9)) as workers:
+        calls = [workers.verify(HOSTILE, PROBLEM, response) for response in ("mute", *("right",) * 3)]
+        assert [call.result() for call in calls] == [RIGHT] * 4
 
 
 def test_an_alarm_that_one_call_sets_does_not_ring_in_the_next(workers):

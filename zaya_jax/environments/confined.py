@@ -2,7 +2,7 @@
 
 For scorers that are somebody else's code and are shown what a model wrote: `confined(score, answer)` forks, refuses
 the child every system call that changes something outside of it (`seccomp.computing`), and reads its result from a
-pipe, the one thing that is open besides standard input and output, which lead nowhere in a worker. Whatever the scorer
+pipe, the one thing that is open besides standard input and output, which lead nowhere. Whatever the scorer
 leaves behind in its variables goes with the child, too.
 
 The child is ended by nobody here: call it in a worker (`zaya_jax.environments.workers`), whose time and memory are
@@ -64,6 +64,9 @@ def _become(writer: int, function: Callable[..., Any], arguments: tuple[Any, ...
     """The child's life; does not return."""
     code = 1
     try:
+        null = os.open(os.devnull, os.O_RDWR)
+        for descriptor in (0, 1, 2):  # the worker's are a pipe that its other calls need
+            os.dup2(null, descriptor)
         os.closerange(3, writer)
         os.closerange(writer + 1, os.sysconf("SC_OPEN_MAX"))
         told = _told(function, arguments)

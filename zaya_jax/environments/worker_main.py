@@ -60,7 +60,7 @@ def main() -> None:
         serve(channel, printed)
         os._exit(0)
     channel.close()
-    os.close(printed.writer)
+    os.close(printed.writer)  # so that there is an end to read when all writers are gone
     _thread.start_new_thread(printed.drain, ())
     _thread.start_new_thread(lambda: (os.read(0, 1), _end(128 + signal.SIGKILL)), ())
     while True:
@@ -68,6 +68,7 @@ def main() -> None:
             pid, status = os.waitpid(-1, 0)  # others are descendants that lost their parent
         except ChildProcessError:  # another thread is ending it all, and saw them die
             signal.pause()
+            continue
         if pid == worker:
             code = os.waitstatus_to_exitcode(status)
             _end(FLOODED if printed.flooded else code if code >= 0 else 128 - code)
@@ -100,11 +101,11 @@ class _Printed:
     def settle(self) -> None:
         """Waits until all that was printed is counted (the worker), so that it counts for this call and no other."""
         deadline = time.monotonic() + _COUNTED_WITHIN  # a child that goes on printing is no reason to wait
-        while (self._waiting() or self._shared[1]) and time.monotonic() < deadline:
+        while ((self._waiting() or self._shared[1]) and time.monotonic() < deadline) or self._shared[0] > MOST_PRINTED:
             time.sleep(0.0001)
 
     def _waiting(self) -> int:
-        return struct.unpack("i", fcntl.ioctl(self.reader, termios.FIONREAD, b"\0\0\0\0"))[0]
+        return struct.unpack("i", fcntl.ioctl(self.writer, termios.FIONREAD, b"\0\0\0\0"))[0]
 
 
 def serve(channel: socket.socket, printed: _Printed) -> None:
@@ -115,9 +116,12 @@ def serve(channel: socket.socket, printed: _Printed) -> None:
             request = json.loads(line)
             printed.begin()
             number, name = request["number"], request["environment"]
-            if name not in loaded and (reply := _load(name, loaded)):
-                _send(channel, {"number": number, **reply})
-                continue
+            if name not in loaded:
+                reply = _load(name, loaded)
+                printed.settle()
+                if reply:
+                    _send(channel, {"number": number, **reply})
+                    continue
             _send(channel, {"number": number, "loaded": True})
             printed.begin()
             reply = _answer(loaded[name], request, line)
@@ -240,7 +244,7 @@ def _enter(guardian: int, memory: int, printed: _Printed) -> None:
     for descriptor, target in enumerate((null, printed.writer, printed.writer)):
         os.dup2(target, descriptor)
     os.close(null)
-    os.close(printed.writer)
+    os.close(printed.reader)  # the writer stays, for `settle`; what the environment starts does not get it
     # A shell's background jobs ignore it, and so would their children: an environment acts the same everywhere.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

@@ -195,7 +195,8 @@ class WorkerProcess:
         if code == FLOODED:
             return "output", f"more than {MOST_PRINTED >> 20} MiB on standard output and error"
         number = -code if code < 0 else code - 128  # of the guardian itself, or as it tells of its worker
-        return "died", f"signal {signal.Signals(number).name}" if number > 0 else f"exit code {code}"
+        names = {each.value: each.name for each in signal.Signals}  # `os._exit(255)` has none
+        return "died", f"signal {names[number]}" if number in names else f"exit code {code}"
 
 
 class _Broken(Exception):
