@@ -1,4 +1,4 @@
-"""What the stages of reinforcement learning share: the report's algorithm (IV-B), in three sizes."""
+"""What the stages of reinforcement learning share: the report's algorithm (IV-B), in two sizes."""
 
 import dataclasses
 

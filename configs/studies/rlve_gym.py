@@ -1,14 +1,14 @@
 """Does the RLVE stage teach what its start, and other ways to spend the time, do not?
 
-    python -m experiments.study --config=configs/studies/rlve_gym.py:initial=out/sft/model,data=out/data \\
+    python -m experiments.study --config=configs/studies/rlve_gym.py:initial=out/start/model,data=out/few \\
         --workdir=out/study
 
-Arms, all from one model, at nano scale: the stage (MaxRL and DPPO), GRPO with PPO's clip, rejection sampling in the
-same loop, and more supervised finetuning on the same demonstrations. None has the length reward, which only MaxRL can
-have. The comparisons were named before anything was run: the stage against its start, against both controls, and
-against GRPO with clip.
+Arms, all from one model, at nano scale: the stage (MaxRL and DPPO), GRPO with PPO's clip (clip-higher), rejection
+sampling in the same loop, and more supervised finetuning on the same demonstrations. None has the length reward, which
+only MaxRL can have. The comparisons were named before anything was run: the stage against its start, against both
+controls, and against GRPO with clip.
 
-Three environments, and 12 groups an update at a rate of 1e-3: with the stage's own five, 8 groups and 5e-4 eighty
+Three environments, and 12 groups an update at a rate of 1e-3: with the stage's own five, 8 groups and 5e-4 some 55
 updates changed little, and 2e-3 unlearnt some environments while it learnt others (tried with seed 100 of the first
 arm). Demonstrations of difficulties 4 and 5, which held-out problems have, are few.
 
