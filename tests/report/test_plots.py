@@ -90,6 +90,17 @@ def test_png_is_written_whole(tmp_path, matplotlib):
     assert [file.name for file in path.parent.iterdir()] == ["loss.png"]
 
 
+@pytest.mark.parametrize("x, whole", [(range(1, 21), True), (np.linspace(1, 20, 20), False)])
+def test_steps_have_whole_ticks(tmp_path, matplotlib, monkeypatch, x, whole):
+    ticks = []
+    monkeypatch.setattr(
+        "matplotlib.figure.Figure.savefig",
+        lambda figure, file, **_: (file.touch(), ticks.extend(figure.axes[-1].get_xticks())),
+    )
+    save_png(tmp_path / "loss.png", [Panel("loss", [Curve("a", list(x), list(x))])], title="t", x_label="s")
+    assert len(ticks) > 2 and all(tick == int(tick) for tick in ticks) == whole
+
+
 def test_a_failed_png_leaves_the_old_one(tmp_path, matplotlib, monkeypatch):
     path = tmp_path / "loss.png"
     path.write_text("old")

@@ -132,6 +132,8 @@ def _figure(panels: Sequence[Panel], title: str, x_label: str):
     every = figure.subplots(len(panels), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0]
     for axes, panel in zip(every, panels):
         _draw(axes, panel)
+    if all(np.issubdtype(np.asarray(curve.x).dtype, np.integer) for panel in panels for curve in panel.curves):
+        every[-1].xaxis.get_major_locator().set_params(integer=True)  # there is no half a step
     every[0].set_title(title, loc="left", fontsize=11)
     every[-1].set_xlabel(x_label)
     return figure
