@@ -39,7 +39,7 @@ def small(initial, *names, **changes):
 
 def test_verifiers_that_misbehave_cost_their_groups_and_nothing_else(initial, tmp_path):
     """A run of all kinds at once: each group that has no verdicts is dropped and counted under its environment."""
-    limits, failures = WorkerLimits(seconds=2, memory_mb=300), FailureLimit(share=1.0)
+    limits, failures = WorkerLimits(seconds=4, memory_mb=300), FailureLimit(share=1.0)
     own = small(initial, *NAMES, groups=12, waves=1, limits=limits, failures=failures)
     own = dataclasses.replace(own, schedule=dataclasses.replace(own.schedule, sources=(
         *own.schedule.sources, Source("tests.rl.easy:EASY"))))  # fmt: skip

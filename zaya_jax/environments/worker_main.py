@@ -15,31 +15,27 @@ from __future__ import annotations
 import _thread
 import contextlib
 import ctypes
-import fcntl
 import json
 import math
-import mmap
 import numbers
 import os
 import random
 import resource
-import select
 import signal
 import socket
-import struct
 import sys
-import termios
 import time
 import traceback
 from pathlib import Path
 from typing import Any
 
+from zaya_jax.environments.worker_output import Printed
+
 MARK = "ZAYA_JAX_ENVIRONMENT_WORKER"  # holds the worker's own process id
 MOST_REPLY = 64 << 20  # bytes
-MOST_PRINTED = 16 << 20  # bytes of a call, on standard output and error together
 FLOODED = 128 + signal.SIGXFSZ  # exit code of a guardian whose worker printed more
 _PDEATHSIG, _SUBREAPER = 1, 36
-_GONE_WITHIN, _COUNTED_WITHIN = 10.0, 1.0
+_GONE_WITHIN = 10.0
 _LONGEST = 400  # characters of a detail
 
 
@@ -53,7 +49,7 @@ def main() -> None:
     channel.set_inheritable(False)
     _prctl(_SUBREAPER, 1)
     guardian = os.getpid()
-    printed = _Printed()
+    printed = Printed()
     worker = os.fork()
     if not worker:
         _enter(guardian, memory, printed)
@@ -61,7 +57,7 @@ def main() -> None:
         os._exit(0)
     channel.close()
     os.close(printed.writer)  # so that there is an end to read when all writers are gone
-    _thread.start_new_thread(printed.drain, ())
+    _thread.start_new_thread(printed.drain, (lambda: _end(FLOODED),))
     _thread.start_new_thread(lambda: (os.read(0, 1), _end(128 + signal.SIGKILL)), ())
     while True:
         try:
@@ -74,41 +70,7 @@ def main() -> None:
             _end(FLOODED if printed.flooded else code if code >= 0 else 128 - code)
 
 
-class _Printed:
-    """A pipe for what environments print, and how much the guardian has read out of it since a call began."""
-
-    def __init__(self) -> None:
-        self.reader, self.writer = os.pipe()
-        self.flooded = False
-        self._shared = memoryview(mmap.mmap(-1, 16)).cast("q")  # of both processes: bytes, whether some are being read
-
-    def drain(self) -> None:
-        """Reads and counts (the guardian); ends it all when a call has printed too much."""
-        while select.select([self.reader], [], [])[0]:
-            self._shared[1] = 1
-            if not (piece := os.read(self.reader, 1 << 16)):
-                return
-            self._shared[0] += len(piece)
-            if self._shared[0] > MOST_PRINTED:
-                self.flooded = True  # before the worker dies of it, which the other thread waits for
-                _end(FLOODED)
-            self._shared[1] = 0
-
-    def begin(self) -> None:
-        """A call begins (the worker)."""
-        self._shared[0] = 0
-
-    def settle(self) -> None:
-        """Waits until all that was printed is counted (the worker), so that it counts for this call and no other."""
-        deadline = time.monotonic() + _COUNTED_WITHIN  # a child that goes on printing is no reason to wait
-        while ((self._waiting() or self._shared[1]) and time.monotonic() < deadline) or self._shared[0] > MOST_PRINTED:
-            time.sleep(0.0001)
-
-    def _waiting(self) -> int:
-        return struct.unpack("i", fcntl.ioctl(self.writer, termios.FIONREAD, b"\0\0\0\0"))[0]
-
-
-def serve(channel: socket.socket, printed: _Printed) -> None:
+def serve(channel: socket.socket, printed: Printed) -> None:
     """Answers requests until the channel ends."""
     loaded: dict[str, Any] = {}
     with channel.makefile("rb") as requests:
@@ -234,7 +196,7 @@ def _name(value: Any) -> str:
     return type(value).__name__
 
 
-def _enter(guardian: int, memory: int, printed: _Printed) -> None:
+def _enter(guardian: int, memory: int, printed: Printed) -> None:
     """What is of this process alone: its end, its limits, nothing to read, and a pipe for what it prints."""
     _prctl(_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != guardian:

@@ -20,7 +20,8 @@ from typing import Any
 
 from zaya_jax.environments.environment import Problem, Verdict
 from zaya_jax.environments.failures import Failure
-from zaya_jax.environments.worker_main import FLOODED, MOST_PRINTED, MOST_REPLY
+from zaya_jax.environments.worker_main import FLOODED, MOST_REPLY
+from zaya_jax.environments.worker_output import MOST_PRINTED
 from zaya_jax.errors import UserError, mistake
 
 _START_WITHIN = 60.0  # seconds to start a process and to import an environment
