@@ -8,10 +8,11 @@ demonstrations. Named beforehand: the stage against its start and against the co
 difficulties 2 and 3 - what they print, and an input for an output.
 
 12 groups an update, a rate that falls from 1e-3 to 0, and difficulties up to 3, which the demonstrations have: a
-program of difficulty 4 has a sixth variable, whose name the start has never seen. A difficulty falls by one step alone when several groups of an update fail at it, else those throw it back to 0.
-Left out: `program_rebuild`, of which the start solves 1 in 100 at these difficulties, and `falsify`, where a guess that
-is always the same is right in a third of the problems: rewards of guesses are noise, and Muon's steps are as large
-with noise as without. Also left out: addition and chain, the stage's mathematics at nano, and the length reward.
+program of difficulty 4 has a sixth variable, whose name the start has never seen. A difficulty falls by one step alone
+when several groups of an update fail at it, else those throw it back to 0. Left out: `program_rebuild`, of which the
+start solves 1 in 100 at these difficulties, and `falsify`, where a guess that is always the same is right in a third of
+the problems: rewards of guesses are noise, and Muon's steps are as large with noise as without. Also left out: addition
+and chain, the stage's mathematics at nano, and the length reward.
 
 Behind the colon: initial, data, steps, sft_steps, seeds, problems, as in configs/studies/rlve_gym.py; problems are
 of each of four pairs.
